@@ -1,0 +1,54 @@
+"""The tokenizer that the members of a collaboration share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.errors import ColllmError
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model's folder or on the hub; it must have an end-of-sequence token.
+
+    Raises ColllmError where there is none.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ColllmError(f"{config.model}: its tokenizer cannot be loaded: {error}") from error
+    if tokenizer.eos_token_id is None:
+        raise ColllmError(f"{config.model}: its tokenizer has no end-of-sequence token; set `eos_token`")
+    return tokenizer
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Equal for tokenizers that turn every text into the same ids, wherever they are stored (16 hex digits)."""
+    parts: dict[str, object] = {"vocabulary": sorted(tokenizer.get_vocab().items()), "end": tokenizer.eos_token_id}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        written = json.loads(backend.to_str())
+        parts.update({key: written[key] for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")})
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shared_tokenizer(collaboration: Collaboration) -> PreTrainedTokenizerBase:
+    """The base's tokenizer, once every expert's is found to be the same.
+
+    Raises ColllmError that names the base and the expert that differ.
+    """
+    base = load_tokenizer(collaboration.base)
+    for expert in collaboration.experts:
+        other = load_tokenizer(expert)
+        if tokenizer_hash(other) != tokenizer_hash(base):
+            raise ColllmError(
+                f"the base ({collaboration.base.model}, {len(base)} tokens) and the expert {expert.name!r} "
+                f"({expert.model}, {len(other)} tokens) have different tokenizers; "
+                "the members of a collaboration must share one"
+            )
+    return base

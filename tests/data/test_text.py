@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from colllm_ray.data.text import pieces_of, text_of
+from colllm_ray.lab.tokenizer import train_tokenizer
+
+TOKENIZER: PreTrainedTokenizerFast = train_tokenizer(["the quick brown fox", "où est le café?"], vocab_size=300)
+
+
+@given(st.text(max_size=40))
+def test_the_pieces_of_a_text_make_the_text(text: str) -> None:
+    ids = [*TOKENIZER(text)["input_ids"], TOKENIZER.eos_token_id]
+    pieces = pieces_of(ids, TOKENIZER)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == text_of(ids, TOKENIZER) == text
+
+
+def test_a_character_of_several_tokens_belongs_to_its_last() -> None:
+    ids = TOKENIZER("日")["input_ids"]
+    assert pieces_of(ids, TOKENIZER) == [*[""] * (len(ids) - 1), "日"]
