@@ -1,0 +1,5 @@
+"""One language model that steps many sessions.
+
+In: `Extend` messages (which session, where the new tokens begin, the tokens). Out: what the model would write next,
+and on the base the head's scores of who should write it. This room knows neither text nor Ray nor the other models.
+"""

@@ -1,0 +1,112 @@
+"""A Hugging Face causal language model: loading, and one forward pass that answers at wanted positions."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+
+from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.errors import ColllmError
+
+
+class LanguageModel:
+    """Weights on a device, and the vocabulary that its log-probs range over.
+
+    `vocab_size` is the tokenizer's length: where the output layer is padded beyond it, the padding has no probability,
+    so that models of one tokenizer but other padding stay comparable.
+    """
+
+    def __init__(self, model: PreTrainedModel, vocab_size: int) -> None:
+        output_layer = model.get_output_embeddings()
+        if output_layer.out_features < vocab_size:
+            raise ColllmError(
+                f"{model.name_or_path}: has {output_layer.out_features} output tokens, its tokenizer {vocab_size}"
+            )
+        self.model = model.eval()
+        self.vocab_size = vocab_size
+        self.device = model.device
+        self._wanted: Tensor | None = None
+        self._hidden: Tensor | None = None
+        output_layer.register_forward_pre_hook(self._keep_wanted)
+
+    @classmethod
+    def load(cls, config: ModelConfig, vocab_size: int) -> LanguageModel:
+        """Loads from safetensors, onto the GPU where the config reserves one.
+
+        Raises ColllmError where the folder or hub id cannot be loaded.
+        """
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                config.model,
+                revision=config.revision,
+                dtype=config.dtype,
+                trust_remote_code=config.trust_remote_code,
+                use_safetensors=True,
+            )
+        except (OSError, ValueError) as error:
+            raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
+        return cls(model.to(config.device), vocab_size)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.get_output_embeddings().in_features)
+
+    @torch.inference_mode()
+    def forward(
+        self, input_ids: Tensor, wanted: Tensor, attention_mask: Tensor | None = None, cache: Cache | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Runs the model and answers at the wanted positions, in row-major order.
+
+        input_ids [B, T]; wanted [B, T] bool with N of them true; attention_mask [B, T]; `cache` is extended in place.
+        Returns logits [N, V] in float32 and the output layer's input h [N, D].
+        """
+        self._wanted = wanted
+        logits = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=cache is not None
+        ).logits[0]
+        hidden, self._wanted, self._hidden = self._hidden, None, None
+        assert hidden is not None, "the hook on the output layer has run"
+        return logits[:, : self.vocab_size].float(), hidden
+
+    def _keep_wanted(self, _layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+        # A hook rather than model.lm_head(model.model(..).last_hidden_state): it is the definition of h_t for every
+        # architecture, and what some do to the logits after the output layer (scaling, capping) still happens.
+        if self._wanted is None:
+            return None
+        self._hidden = inputs[0][self._wanted]  # [N, D]
+        return (self._hidden[None],)
+
+
+def load_model_config(config: ModelConfig) -> PretrainedConfig:
+    """The model's own config.json. Raises ColllmError where there is none."""
+    try:
+        return AutoConfig.from_pretrained(
+            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ColllmError(f"{config.model}: its configuration cannot be loaded: {error}") from error
+
+
+def shared_context(collaboration: Collaboration) -> int:
+    """The longest text that every member can take, in tokens."""
+    return min(int(load_model_config(config).max_position_embeddings) for config in collaboration.members.values())
+
+
+def weights_revision(config: ModelConfig) -> str:
+    """Names the exact weights: the commit for a hub id, a hash of config and weights for a folder (16 hex digits)."""
+    if not config.is_local:
+        return str(load_model_config(config)._commit_hash)
+    folder = Path(config.model)
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    if len(files) == 1:
+        raise ColllmError(f"{folder}: holds no *.safetensors; weights in other formats are not loaded")
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
