@@ -1,0 +1,23 @@
+"""The deferral head: s_t = W h_t + b, with the base's score fixed at zero."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class DeferralHead(nn.Module):
+    """Scores of the K = M + 1 choices from the base's hidden state (paper, section 3.1; M = 1 is its sigmoid).
+
+    Weight [M, D] and bias [M] belong to the experts; zeros at the start, so that all choices begin equal.
+    """
+
+    def __init__(self, hidden_size: int, experts: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(experts, hidden_size))
+        self.bias = nn.Parameter(torch.zeros(experts))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """h [N, D] float32 -> s [N, K], s[:, 0] = 0."""
+        scores = nn.functional.linear(hidden, self.weight, self.bias)  # [N, M]
+        return nn.functional.pad(scores, (1, 0))

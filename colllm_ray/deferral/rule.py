@@ -1,0 +1,17 @@
+"""The decision rule of decoding: who writes token t."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def decide(scores: Tensor, eta: float) -> tuple[Tensor, Tensor]:
+    """The author and d = 1 - P(Z = 0) for each row: s [N, K] -> ([N] in 0..M, [N]) (paper, section 3.3).
+
+    Where d > eta the likeliest expert writes, else the base; eta = 1 is the base alone.
+    """
+    p = torch.softmax(scores, dim=-1)
+    p_defer = p[:, 1:].sum(dim=-1)  # not 1 - p[:, 0], which rounds small values away
+    author = torch.where(p_defer > eta, 1 + p[:, 1:].argmax(dim=-1), 0)
+    return author, p_defer

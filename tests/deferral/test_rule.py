@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colllm_ray.deferral.rule import decide
+
+
+@given(st.lists(st.floats(-15, 15), min_size=1, max_size=5), st.floats(0, 1))
+def test_the_likeliest_expert_writes_above_the_threshold(experts: list[float], eta: float) -> None:
+    s = [0.0, *experts]
+    total = sum(math.exp(score) for score in s)
+    author, p_defer = decide(torch.tensor([s], dtype=torch.float64), eta)
+    assert float(p_defer) == pytest.approx(1 - 1 / total, abs=1e-9)
+    if abs(float(p_defer) - eta) > 1e-9:
+        assert (int(author) > 0) == (1 - 1 / total > eta)
+    if int(author) > 0:
+        assert experts[int(author) - 1] == pytest.approx(max(experts), abs=1e-9)
+
+
+def test_a_threshold_of_one_is_the_base_alone() -> None:
+    author, p_defer = decide(torch.tensor([[0.0, 1e4]]), 1.0)
+    assert (int(author), float(p_defer)) == (0, 1.0)
+
+
+def test_a_threshold_of_zero_is_the_experts_alone() -> None:
+    author, _ = decide(torch.tensor([[0.0, -30.0, -40.0]]), 0.0)
+    assert int(author) == 1

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from colllm_ray.config import Collaboration
+from colllm_ray.deferral.calibration import Calibration, Candidate
+from colllm_ray.deferral.head import DeferralHead
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.errors import ColllmError
+
+
+@pytest.fixture
+def trained(model_folder: Callable[[str, int], Path], tmp_path: Path) -> TrainedCollaboration:
+    collaboration = Collaboration.model_validate(
+        {
+            "name": "two",
+            "base": {"model": str(model_folder("llama", 0))},
+            "experts": [{"name": "other", "model": str(model_folder("qwen3", 0))}],
+            "data": {"train": str(tmp_path / "t"), "validation": str(tmp_path / "v")},
+        }
+    )
+    head = DeferralHead(32, 1)
+    torch.nn.init.normal_(head.weight)
+    return TrainedCollaboration(collaboration, head, Calibration(0.25, (Candidate(0.1, 0.25, 0.5, 0.75),)))
+
+
+def test_what_is_saved_is_loaded(trained: TrainedCollaboration, tmp_path: Path) -> None:
+    trained.save(tmp_path / "collaboration")
+    trained.save(tmp_path / "collaboration")  # again, in its place
+    loaded = TrainedCollaboration.load(tmp_path / "collaboration")
+    assert loaded.collaboration == trained.collaboration
+    assert loaded.calibration == trained.calibration
+    assert torch.equal(loaded.head.weight, trained.head.weight)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["collaboration.yaml", "head.safetensors", "calibration.json"])
+@pytest.mark.parametrize("content", [None, b"\x00broken"])
+def test_a_missing_or_corrupt_file_is_named(
+    name: str, content: bytes | None, trained: TrainedCollaboration, tmp_path: Path
+) -> None:
+    folder = tmp_path / "collaboration"
+    trained.save(folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ColllmError, match=name):
+        TrainedCollaboration.load(folder)
+
+
+def test_a_head_of_another_collaboration_is_refused(trained: TrainedCollaboration, tmp_path: Path) -> None:
+    TrainedCollaboration(trained.collaboration, DeferralHead(32, 2), trained.calibration).save(tmp_path / "wrong")
+    with pytest.raises(ColllmError, match="is for 2 experts"):
+        TrainedCollaboration.load(tmp_path / "wrong")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ColllmError, match="none: there is no such folder"):
+        TrainedCollaboration.load(tmp_path / "none")
