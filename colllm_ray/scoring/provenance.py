@@ -1,0 +1,69 @@
+"""Where a table of scores comes from: written into every file, compared at every read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from colllm_ray import __version__
+from colllm_ray.config import ModelConfig
+from colllm_ray.data.tokenizer import tokenizer_hash
+from colllm_ray.engine.language_model import weights_revision
+from colllm_ray.errors import ColllmError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a file was made from. `model` and `revision` are empty for the examples, which no model has made."""
+
+    collaboration: str
+    model: str
+    revision: str
+    tokenizer: str
+    data: str
+    version: str = __version__
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """Schema metadata of a Parquet file."""
+        return {f"colllm.{key}".encode(): value.encode() for key, value in asdict(self).items()}
+
+    def check(self, metadata: Mapping[bytes, bytes] | None, path: Path) -> None:
+        """Raises ColllmError that names the file and each entry that is not as it is here."""
+        stored = metadata or {}
+        differences = [
+            f"{key.decode().removeprefix('colllm.')} {stored.get(key, b'?').decode()!r}, now {value.decode()!r}"
+            for key, value in self.to_metadata().items()
+            if stored.get(key) != value
+        ]
+        if differences:
+            raise ColllmError(
+                f"{path}: was made from something else: {'; '.join(differences)}. "
+                f"Delete {path.parent} to score it anew, or use another run folder"
+            )
+
+
+def data_hash(files: Mapping[str, str]) -> str:
+    """Names the content of the data files by split (16 hex digits). Raises ColllmError for one that cannot be read."""
+    digest = hashlib.sha256()
+    for split, name in sorted(files.items()):
+        try:
+            with Path(name).open("rb") as file:
+                digest.update(split.encode() + hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise ColllmError(f"{name}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()[:16]
+
+
+def provenances(
+    collaboration: str, members: Mapping[str, ModelConfig], tokenizer: PreTrainedTokenizerBase, files: Mapping[str, str]
+) -> dict[str, Provenance]:
+    """What each member's scores, and "examples", would come from now."""
+    tokens, data = tokenizer_hash(tokenizer), data_hash(files)
+    made_from = {"examples": Provenance(collaboration, "", "", tokens, data)}
+    for name, config in members.items():
+        made_from[name] = Provenance(collaboration, config.model, weights_revision(config), tokens, data)
+    return made_from

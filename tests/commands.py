@@ -1,0 +1,43 @@
+"""The command line as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+DEADLINE_S = 120.0
+
+
+def start_colllm(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "colllm_ray.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_colllm(*arguments: object) -> tuple[int, str]:
+    """Exit status and all that was printed."""
+    process = start_colllm(*arguments)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, output
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {DEADLINE_S} s")
+        time.sleep(0.02)
+
+
+def kill_when(process: subprocess.Popen[str], number: signal.Signals, condition: Callable[[], bool]) -> None:
+    """Sends the signal once the condition holds; the process must not have ended before."""
+    wait_until(lambda: condition() or process.poll() is not None, "the moment to kill")
+    assert process.poll() is None, f"it ended by itself: {process.stdout and process.stdout.read()}"
+    process.send_signal(number)
+    process.wait()

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from colllm_ray.config import Collaboration
+from colllm_ray.data.examples import read_examples
+from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.errors import ColllmError
+from colllm_ray.scoring.score import score
+from colllm_ray.scoring.scores import ScoreFolder, Scores
+from tests.commands import kill_when, start_colllm
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def read(collaboration: Collaboration, run: Path, split: str) -> Scores:
+    files = {"train": collaboration.data.train, "validation": collaboration.data.validation}
+    return ScoreFolder.of(collaboration, files, run / "scores").read(split)
+
+
+def shards(run: Path) -> dict[str, int]:
+    """Every Parquet file and when it was written."""
+    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.rglob("*.parquet")}
+
+
+@torch.no_grad()
+def score_by_hand(collaboration: Collaboration, split: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One example a forward, Hugging Face's own outputs: log-probs [N, K], top-1 [N, K], hidden states [N, D]."""
+    tokenizer = load_tokenizer(collaboration.base)
+    path = getattr(collaboration.data, split)
+    logprobs, top1, features = [], [], []
+    for k, config in enumerate(collaboration.members.values()):
+        model = AutoModelForCausalLM.from_pretrained(config.model).eval()
+        rows = []
+        for example in read_examples(path, split, tokenizer, 64):
+            output = model(torch.tensor([example.input_ids]), output_hidden_states=True)
+            for t, target in enumerate(example.target_mask):
+                if target:
+                    row = output.logits[0, t - 1].double().log_softmax(-1)
+                    rows.append((row[example.input_ids[t]], row.argmax() == example.input_ids[t]))
+                    if k == 0:
+                        features.append(output.hidden_states[-1][0, t - 1])
+        logprobs.append(torch.stack([row[0] for row in rows]))
+        top1.append(torch.stack([row[1] for row in rows]))
+    return torch.stack(logprobs, 1), torch.stack(top1, 1), torch.stack(features)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_scores_are_those_of_plain_forwards(tiny: Collaboration, tiny_run: Path, split: str) -> None:
+    scores = read(tiny, tiny_run, split)
+    logprobs, top1, features = score_by_hand(tiny, split)
+    assert scores.members == ("base", "mistral", "qwen")
+    torch.testing.assert_close(scores.gold_logprob.double(), logprobs, atol=1e-4, rtol=0)
+    assert torch.equal(scores.top1, top1)
+    torch.testing.assert_close(scores.features.float(), features, atol=2e-3, rtol=2e-3)
+
+
+def test_only_missing_shards_are_made_again(tiny: Collaboration, tiny_run: Path) -> None:
+    before = read(tiny, tiny_run, "train")
+    written = shards(tiny_run)
+    (tiny_run / "scores/qwen/part-00001.parquet").unlink()
+    score(tiny, tiny_run)
+    again = shards(tiny_run)
+    assert [name for name in again if again[name] != written[name]] == ["scores/qwen/part-00001.parquet"]
+    assert torch.equal(read(tiny, tiny_run, "train").gold_logprob, before.gold_logprob)
+
+
+def test_a_killed_scoring_goes_on_where_it_was(tiny: Collaboration, tmp_path: Path) -> None:
+    rows = [{"prompt": "the quick", "completion": f" brown fox {i}"} for i in range(240)]
+    Path(tiny.data.train).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = tmp_path / "run"
+    process = start_colllm("score", tmp_path / "tiny.yaml", "--out", run)
+    kill_when(process, signal.SIGKILL, lambda: len(list(run.glob("scores/*/part-*.parquet"))) > 75)
+    finished = shards(run)
+    score(tiny, run)
+    again = shards(run)
+    assert all(again[name] == when for name, when in finished.items())
+    for member in ("base", "mistral", "qwen", "features"):
+        ids = pq.read_table(run / "scores" / member)["example_id"].to_pylist()
+        assert len(ids) == len(set(ids)) == 245
+    assert len(read(tiny, run, "train").example_ids) == 240
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_new_expert_costs_its_own_scoring_alone(
+    tiny_run: Path, model_folder: Callable[[str, int], Path], tmp_path: Path
+) -> None:
+    written = shards(tiny_run)
+    text = (tmp_path / "tiny.yaml").read_text()
+    added = f"- name: neox\n  model: {model_folder('gpt_neox', 3)}\ndata:"
+    (tmp_path / "more.yaml").write_text(text.replace("data:", added))
+    more = Collaboration.load(tmp_path / "more.yaml")
+    score(more, tiny_run)
+    assert all(shards(tiny_run)[name] == when for name, when in written.items())
+    assert read(more, tiny_run, "train").members == ("base", "mistral", "qwen", "neox")
+
+
+def replace_weights(tiny: Collaboration, tmp_path: Path, _run: Path) -> Collaboration:
+    """The qwen expert moves to a folder of its own and is trained on."""
+    folder = tmp_path / "newer"
+    shutil.copytree(tiny.experts[1].model, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][0, 0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    text = (tmp_path / "tiny.yaml").read_text().replace(tiny.experts[1].model, str(folder))
+    (tmp_path / "newer.yaml").write_text(text)
+    return Collaboration.load(tmp_path / "newer.yaml")
+
+
+def rename(_tiny: Collaboration, tmp_path: Path, _run: Path) -> Collaboration:
+    (tmp_path / "other.yaml").write_text((tmp_path / "tiny.yaml").read_text().replace("name: tiny", "name: other"))
+    return Collaboration.load(tmp_path / "other.yaml")
+
+
+def change_data(tiny: Collaboration, _tmp_path: Path, _run: Path) -> Collaboration:
+    with Path(tiny.data.train).open("a") as file:
+        file.write(json.dumps({"prompt": "the", "completion": " fox"}) + "\n")
+    return tiny
+
+
+def corrupt(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collaboration:
+    path = run / "scores/mistral/part-00002.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    return tiny
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replace_weights, r"qwen/part-00000.parquet: was made from something else: .*revision"),
+        (rename, r"examples/part-00000.parquet: .*collaboration 'tiny', now 'other'"),
+        (change_data, r"examples/part-00000.parquet: .*data "),
+        (corrupt, r"mistral/part-00002.parquet: is no readable Parquet"),
+    ],
+)
+def test_what_does_not_fit_is_never_mixed(
+    change: Callable[[Collaboration, Path, Path], Collaboration],
+    message: str,
+    tiny: Collaboration,
+    tiny_run: Path,
+    tmp_path: Path,
+) -> None:
+    changed = change(tiny, tmp_path, tiny_run)
+    written = shards(tiny_run)
+    with pytest.raises(ColllmError, match=message):
+        score(changed, tiny_run)
+    with pytest.raises(ColllmError, match=message):
+        read(changed, tiny_run, "train")
+    assert shards(tiny_run) == written
+
+
+def test_bad_data_leaves_nothing_behind(tiny: Collaboration, tmp_path: Path) -> None:
+    with Path(tiny.data.validation).open("a") as file:
+        file.write("no json\n")
+    with pytest.raises(ColllmError, match=r"validation.jsonl:6: is no JSON"):
+        score(tiny, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.parquet"))
+
+
+def test_scores_that_are_not_there_are_asked_for(tiny: Collaboration, tmp_path: Path) -> None:
+    with pytest.raises(ColllmError, match=r"holds no scores; `colllm score` makes them"):
+        read(tiny, tmp_path / "none", "train")
