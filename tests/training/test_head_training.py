@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from colllm_ray.config import TrainingConfig
+from colllm_ray.deferral.loss import marginal_logprob
+from colllm_ray.scoring.scores import Scores
+from colllm_ray.training.checkpoint import load_checkpoint, load_head, save_checkpoint
+from colllm_ray.training.head_training import EpochReport, HeadTraining, train_to_the_end
+
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+CONFIG = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=64)
+
+
+def made_scores(seed: int, examples: int = 60) -> Scores:
+    """Two experts, each sure where its own direction of the features is positive; the base is sure elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    example = torch.arange(examples).repeat_interleave(5)
+    features = torch.randn(len(example), 8, generator=generator).half()
+    sure = torch.stack([-features[:, :2].amax(1), features[:, 0], features[:, 1]], dim=1) > 0
+    noise = torch.rand(len(example), 3, generator=generator)
+    return Scores(
+        members=("base", "one", "two"),
+        example_ids=tuple(f"train-{i:08d}" for i in range(examples)),
+        domains=(None,) * examples,
+        example=example,
+        gold_logprob=torch.where(sure, -0.1 * noise, -3 - noise),
+        top1=sure,
+        features=features,
+    )
+
+
+def run(training: HeadTraining) -> list[EpochReport]:
+    reports: list[EpochReport] = []
+    train_to_the_end(training, reports.append)
+    return reports
+
+
+def test_losses_are_those_of_the_golden_file() -> None:
+    """After a change of the training that is meant, write the new losses into the file."""
+    reports = run(HeadTraining(made_scores(0), made_scores(1), CONFIG))
+    golden = json.loads(GOLDEN.read_text())
+    assert [report.phase for report in reports] == [row["phase"] for row in golden]
+    for key in ("loss", "validation_loss", "validation_deferral"):
+        assert [getattr(report, key) for report in reports] == pytest.approx([row[key] for row in golden], abs=1e-5)
+
+
+def test_the_mixture_becomes_better_than_its_best_member() -> None:
+    validation = made_scores(1)
+    training = HeadTraining(made_scores(0), validation, CONFIG)
+    last = run(training)[-1]
+    best_member = float(-validation.gold_logprob.mean(0).max())
+    assert last.validation_loss < 0.5 * best_member
+    with torch.no_grad():
+        again = -marginal_logprob(training.head(validation.features.float()), validation.gold_logprob).mean()
+    assert last.validation_loss == pytest.approx(float(again), abs=1e-6)
+
+
+def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    undisturbed = HeadTraining(made_scores(0), made_scores(1), CONFIG)
+    run(undisturbed)
+    interrupted = HeadTraining(made_scores(0), made_scores(1), CONFIG)
+    for _ in range(4):
+        interrupted.run_epoch()
+    save_checkpoint(tmp_path, interrupted.head, interrupted.optimizer, interrupted.epochs_done)
+    resumed = HeadTraining(made_scores(0), made_scores(1), CONFIG)
+    resumed.epochs_done = load_checkpoint(tmp_path, resumed.head, resumed.optimizer)
+    assert len(run(resumed)) == 4
+    assert torch.equal(resumed.head.weight, undisturbed.head.weight)
+    assert torch.equal(resumed.head.bias, undisturbed.head.bias)
+    assert torch.equal(load_head(tmp_path).weight, interrupted.head.weight)
+
+
+def test_shards_hold_every_target_once() -> None:
+    scores = made_scores(0, examples=7)
+    parts = [scores.shard(rank, 3) for rank in range(3)]
+    assert sorted(torch.cat([part.example for part in parts]).tolist()) == scores.example.tolist()
+    assert sum(len(part.features) for part in parts) == len(scores.features)

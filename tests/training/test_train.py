@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from colllm_ray.config import Collaboration
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.errors import ColllmError
+from colllm_ray.training.train import train
+from tests.commands import kill_when, start_colllm
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def epochs_logged(run: Path) -> list[dict[str, float]]:
+    lines = [line for log in run.glob("training/*/epochs.jsonl") for line in log.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(
+    tiny: Collaboration, tiny_run: Path, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+    shutil.copytree(tiny_run, killed)
+    undisturbed = train(tiny, tiny_run)
+    process = start_colllm("train", tmp_path / "tiny.yaml", "--out", killed)
+    kill_when(process, signal.SIGKILL, lambda: len(epochs_logged(killed)) >= 4)
+    assert not (killed / "collaboration").exists()
+    resumed = train(tiny, killed)
+    assert torch.equal(resumed.head.weight, undisturbed.head.weight)
+    assert [row["epoch"] for row in epochs_logged(killed)] == list(range(1, 14))
+    assert epochs_logged(killed) == epochs_logged(tiny_run)
+    loaded = TrainedCollaboration.load(killed / "collaboration")
+    assert torch.equal(loaded.head.weight, resumed.head.weight)
+    assert loaded.calibration == undisturbed.calibration
+
+
+def test_scores_that_do_not_fit_are_refused(tiny: Collaboration, tiny_run: Path) -> None:
+    path = tiny_run / "scores/qwen/part-00001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+    with pytest.raises(ColllmError, match=r"scores/qwen: its example ids are not those"):
+        train(tiny, tiny_run)
+    assert not (tiny_run / "collaboration").exists()
+
+
+def test_a_missing_shard_is_named(tiny: Collaboration, tiny_run: Path) -> None:
+    (tiny_run / "scores/features/part-00002.parquet").unlink()
+    with pytest.raises(ColllmError, match=r"features/part-00002.parquet: is missing; `colllm score` makes it"):
+        train(tiny, tiny_run)
