@@ -1,0 +1,111 @@
+"""The members of a trained collaboration behind their clients, answering requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from colllm_ray.config import ModelConfig
+from colllm_ray.data.tokenizer import shared_tokenizer
+from colllm_ray.decoding.loop import WrittenToken, decode, decode_alone
+from colllm_ray.decoding.model_client import ModelClient
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.engine.engine import Engine
+from colllm_ray.engine.language_model import LanguageModel, shared_context
+from colllm_ray.engine.stepper import Stepper
+from colllm_ray.errors import ColllmError
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """An answer that is wanted.
+
+    `member` lets one model write all of it ("base" or an expert's name); None is the collaboration. `max_tokens` of
+    None allows what the context has left; `eta` of None is the calibrated threshold.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int | None = None
+    member: str | None = None
+    eta: float | None = None
+
+
+@dataclass(frozen=True)
+class TeamSpec:
+    """What every part of a running collaboration must agree on, read from the models once."""
+
+    trained: TrainedCollaboration
+    vocab_size: int
+    context: int  # tokens, of the member with the shortest
+    end_tokens: frozenset[int]
+
+    @classmethod
+    def of(cls, trained: TrainedCollaboration) -> TeamSpec:
+        """Raises ColllmError where the members do not share a tokenizer, or the head is not for this base."""
+        tokenizer = shared_tokenizer(trained.collaboration)
+        context = shared_context(trained.collaboration)
+        return cls(trained, len(tokenizer), context, frozenset({int(tokenizer.eos_token_id)}))
+
+    @property
+    def members(self) -> dict[str, ModelConfig]:
+        return self.trained.collaboration.members
+
+    def tokens_left(self, request: AnswerRequest) -> int:
+        """How many tokens the answer may have. Raises ColllmError where prompt and answer exceed the context."""
+        if request.member is not None and request.member not in self.members:
+            raise ColllmError(f"there is no member {request.member!r}; there are: {', '.join(self.members)}")
+        left = self.context - len(request.prompt)
+        if not request.prompt or left < 1 or (request.max_tokens is not None and request.max_tokens > left):
+            raise ColllmError(
+                f"the prompt has {len(request.prompt)} tokens and the answer may have {request.max_tokens or 'any'}; "
+                f"the prompt needs at least one, and the models' context is {self.context} for both"
+            )
+        return left if request.max_tokens is None else request.max_tokens
+
+
+class Team:
+    """Answers requests with clients in the order of the head's choices: the base first."""
+
+    def __init__(self, spec: TeamSpec, clients: Sequence[ModelClient]) -> None:
+        self._spec = spec
+        self._clients = tuple(clients)
+
+    @classmethod
+    def in_process(cls, trained: TrainedCollaboration) -> Team:
+        """All members loaded into this process."""
+        spec = TeamSpec.of(trained)
+        experts = [member_stepper(config, spec.vocab_size) for config in trained.collaboration.experts]
+        return cls(spec, [base_stepper(spec), *experts])
+
+    def answer(self, request: AnswerRequest) -> AsyncGenerator[WrittenToken, None]:
+        """The tokens of an answer as they are written. Raises ColllmError where the request cannot be met."""
+        max_tokens = self._spec.tokens_left(request)
+        if request.member is not None:
+            author = list(self._spec.members).index(request.member)
+            return decode_alone(
+                self._clients[author], author, request.prompt, max_tokens=max_tokens, end_tokens=self._spec.end_tokens
+            )
+        return decode(
+            self._clients[0],
+            self._clients[1:],
+            request.prompt,
+            eta=self._spec.trained.calibration.threshold if request.eta is None else request.eta,
+            max_tokens=max_tokens,
+            end_tokens=self._spec.end_tokens,
+        )
+
+
+def member_stepper(config: ModelConfig, vocab_size: int) -> Stepper:
+    """An expert's engine, loaded."""
+    return Stepper(Engine(LanguageModel.load(config, vocab_size), config.max_sessions))
+
+
+def base_stepper(spec: TeamSpec) -> Stepper:
+    """The base's engine with the head, loaded. Raises ColllmError where the head is of another width."""
+    config, head = spec.trained.collaboration.base, spec.trained.head
+    model = LanguageModel.load(config, spec.vocab_size)
+    if head.weight.shape[1] != model.hidden_size:
+        raise ColllmError(
+            f"{config.model}: has hidden states of width {model.hidden_size}, the head is for {head.weight.shape[1]}"
+        )
+    return Stepper(Engine(model, config.max_sessions, head.to(model.device)))

@@ -1,0 +1,141 @@
+"""The loop against the brute-force decoder: other architectures, thresholds, and caches under pressure."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from colllm_ray.config import Collaboration
+from colllm_ray.decoding.team import AnswerRequest, Team
+from colllm_ray.deferral.calibration import Calibration
+from colllm_ray.deferral.head import DeferralHead
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.errors import ColllmError
+from tests.conftest import CONTEXT
+from tests.oracles import brute_force_answer, load_all
+
+ModelFolder = Callable[[str, int], Path]
+
+
+def random_collaboration(
+    model_folder: ModelFolder, base: str, experts: list[str], max_sessions: int = 64
+) -> TrainedCollaboration:
+    def model(architecture: str, seed: int) -> dict[str, object]:
+        return {"model": str(model_folder(architecture, seed)), "max_sessions": max_sessions}
+
+    collaboration = Collaboration.model_validate(
+        {
+            "name": "random",
+            "base": model(base, 0),
+            "experts": [{"name": f"e{i}", **model(name, i + 1)} for i, name in enumerate(experts)],
+            "data": {"train": "t", "validation": "v"},
+        }
+    )
+    torch.manual_seed(1)
+    head = DeferralHead(32, len(experts))
+    torch.nn.init.normal_(head.weight, std=0.3)
+    return TrainedCollaboration(collaboration, head, Calibration(0.5, ()))
+
+
+async def answer(team: Team, request: AnswerRequest) -> list[tuple[int, int]]:
+    return [(written.token, written.author) async for written in team.answer(request)]
+
+
+@pytest.mark.parametrize(
+    ("base", "experts"),
+    [("llama", ["mistral", "qwen3"]), ("gpt_neox", ["llama", "llama", "mistral"]), ("mistral", ["gpt_neox"])],
+)
+@pytest.mark.parametrize("eta", [0.0, 0.4, 0.6, 1.0])
+def test_answers_are_those_of_brute_force(
+    base: str, experts: list[str], eta: float, model_folder: ModelFolder, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    trained = random_collaboration(model_folder, base, experts)
+    prompt = tuple(tokenizer("the quick brown")["input_ids"])
+    got = asyncio.run(answer(Team.in_process(trained), AnswerRequest(prompt, max_tokens=20, eta=eta)))
+    end = int(tokenizer.eos_token_id)
+    assert got == brute_force_answer(load_all(trained), trained, prompt, eta, 20, end)
+    if eta == 0.0:
+        assert all(author > 0 for _, author in got)
+    if eta == 1.0:
+        assert all(author == 0 for _, author in got)
+
+
+def test_many_answers_at_once_with_room_for_few_are_those_of_one_at_a_time(
+    model_folder: ModelFolder, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    trained = random_collaboration(model_folder, "llama", ["mistral", "qwen3"], max_sessions=2)
+    rng = random.Random(0)
+    requests = [
+        AnswerRequest(tuple(rng.randrange(4, 300) for _ in range(rng.randint(1, 8))), max_tokens=12) for _ in range(8)
+    ]
+
+    async def together() -> list[list[tuple[int, int]]]:
+        team = Team.in_process(trained)
+        return await asyncio.gather(*(answer(team, request) for request in requests))
+
+    models, end = load_all(trained), int(tokenizer.eos_token_id)
+    expected = [brute_force_answer(models, trained, request.prompt, 0.5, 12, end) for request in requests]
+    assert asyncio.run(together()) == expected
+
+
+@pytest.mark.parametrize("member", ["base", "e0", "e1"])
+def test_a_member_alone_writes_all(member: str, model_folder: ModelFolder, tokenizer: PreTrainedTokenizerFast) -> None:
+    trained = random_collaboration(model_folder, "llama", ["mistral", "qwen3"])
+    prompt = tuple(tokenizer("the quick brown")["input_ids"])
+    got = asyncio.run(answer(Team.in_process(trained), AnswerRequest(prompt, max_tokens=10, member=member)))
+    author = ["base", "e0", "e1"].index(member)
+    model = load_all(trained)[author]
+    expected = list(prompt)
+    for _ in got:
+        with torch.no_grad():
+            expected.append(int(model(torch.tensor([expected])).logits[0, -1].argmax()))
+    assert got == [(token, author) for token in expected[len(prompt) :]]
+
+
+def test_sessions_are_closed_however_an_answer_ends(model_folder: ModelFolder) -> None:
+    trained = random_collaboration(model_folder, "llama", ["mistral"])
+
+    async def run() -> list[int]:
+        team = Team.in_process(trained)
+        async for _ in team.answer(AnswerRequest((5, 6), max_tokens=5, eta=0.3)):
+            pass
+        left_early = team.answer(AnswerRequest((5, 6), max_tokens=5, eta=0.3))
+        await anext(left_early)
+        await left_early.aclose()
+        return [client._engine.session_count for client in team._clients]  # type: ignore[attr-defined]
+
+    assert asyncio.run(run()) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (AnswerRequest(()), "at least one"),
+        (AnswerRequest((5,) * CONTEXT), "context is 64"),
+        (AnswerRequest((5,), max_tokens=CONTEXT), "context is 64"),
+        (AnswerRequest((5,), member="nobody"), "there is no member 'nobody'; there are: base, e0"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(request_: AnswerRequest, message: str, model_folder: ModelFolder) -> None:
+    team = Team.in_process(random_collaboration(model_folder, "llama", ["mistral"]))
+    with pytest.raises(ColllmError, match=message):
+        team.answer(request_)
+
+
+def test_an_answer_may_fill_the_context(model_folder: ModelFolder) -> None:
+    team = Team.in_process(random_collaboration(model_folder, "llama", ["mistral"]))
+    got = asyncio.run(answer(team, AnswerRequest((5, 6, 7), eta=0.0)))
+    assert len(got) <= CONTEXT - 3
+
+
+def test_a_head_of_another_width_is_refused(model_folder: ModelFolder) -> None:
+    trained = random_collaboration(model_folder, "llama", ["mistral"])
+    wrong = TrainedCollaboration(trained.collaboration, DeferralHead(31, 1), trained.calibration)
+    with pytest.raises(ColllmError, match="width 32, the head is for 31"):
+        Team.in_process(wrong)
