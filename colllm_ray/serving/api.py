@@ -1,0 +1,109 @@
+"""What goes over HTTP: the chat completion request and its answer, OpenAI's fields and ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import PreTrainedTokenizerBase
+
+from colllm_ray.data.rows import Message
+from colllm_ray.data.text import pieces_of, text_of
+from colllm_ray.decoding.loop import WrittenToken
+
+
+class ChatRequest(BaseModel):
+    """`POST /v1/chat/completions`; a field that is not here is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[Message] = Field(min_length=1)
+    model: str | None = Field(None, description="The collaboration's name, or NAME/MEMBER for one model alone.")
+    max_tokens: int | None = Field(None, ge=1, description="Length of the answer at most; all the context by default.")
+    temperature: Literal[0] = Field(0, description="Decoding is greedy.")
+    stream: Literal[False] = Field(False, description="The answer comes whole.")
+
+
+class AssistantMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class Choice(BaseModel):
+    index: Literal[0] = 0
+    message: AssistantMessage
+    finish_reason: Literal["stop", "length"]
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class TraceToken(BaseModel):
+    """One token: its id, the text that it adds, who wrote it, and d_t (null where one model wrote alone)."""
+
+    token: int
+    text: str
+    model: str
+    p_defer: float | None
+
+
+class Attribution(BaseModel):
+    """Who wrote what."""
+
+    trace: list[TraceToken]
+    tokens_by_model: dict[str, int]
+
+
+class ChatAnswer(BaseModel):
+    """OpenAI's chat completion, with `colllm` beside it."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    colllm: Attribution
+
+
+def attribution(
+    written: Sequence[WrittenToken], members: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> Attribution:
+    """The trace of an answer; `members` in the order of the head's choices."""
+    pieces = pieces_of([token.token for token in written], tokenizer)
+    trace = [
+        TraceToken(token=token.token, text=piece, model=members[token.author], p_defer=token.p_defer)
+        for token, piece in zip(written, pieces, strict=True)
+    ]
+    counts = {name: sum(token.author == k for token in written) for k, name in enumerate(members)}
+    return Attribution(trace=trace, tokens_by_model=counts)
+
+
+def chat_answer(
+    model: str,
+    prompt_tokens: int,
+    written: Sequence[WrittenToken],
+    members: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+) -> ChatAnswer:
+    """The answer to a chat request; it ended by itself where its last token is the end token."""
+    ended = bool(written) and written[-1].token == tokenizer.eos_token_id
+    text = text_of([token.token for token in written], tokenizer)
+    return ChatAnswer(
+        id=f"chatcmpl-{uuid4().hex}",
+        created=int(time.time()),
+        model=model,
+        choices=[Choice(message=AssistantMessage(content=text), finish_reason="stop" if ended else "length")],
+        usage=Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(written),
+            total_tokens=prompt_tokens + len(written),
+        ),
+        colllm=attribution(written, members, tokenizer),
+    )

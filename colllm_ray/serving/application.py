@@ -1,0 +1,103 @@
+"""The Serve application of a collaboration: built here, started and stopped here."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions, RequestRouterConfig
+from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
+
+from colllm_ray.config import ModelConfig
+from colllm_ray.decoding.team import TeamSpec
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.errors import ColllmError
+from colllm_ray.serving.expert import Expert
+from colllm_ray.serving.ingress import Ingress
+from colllm_ray.serving.router import Router
+
+QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
+
+
+def router_application(spec: TeamSpec) -> serve.Application:
+    """Router and experts, each with the resources that its model's configuration asks for."""
+    experts = [
+        Expert.options(  # type: ignore[attr-defined]
+            name=f"Expert-{expert.name}",
+            request_router_config=RequestRouterConfig(request_router_class=ConsistentHashRouter),
+            **_replica_options(expert),
+        ).bind(expert, spec.vocab_size)
+        for expert in spec.trained.collaboration.experts
+    ]
+    options = _replica_options(spec.trained.collaboration.base)
+    return Router.options(**options).bind(spec, *experts)  # type: ignore[attr-defined]
+
+
+def http_application(spec: TeamSpec) -> serve.Application:
+    """The router application behind its ingress."""
+    ingress = Ingress.options(  # type: ignore[attr-defined]
+        ray_actor_options={"num_cpus": 0.25}, max_ongoing_requests=1024, logging_config=QUIET
+    )
+    return ingress.bind(spec, router_application(spec))
+
+
+@contextmanager
+def serving_http(trained: TrainedCollaboration, host: str, port: int) -> Iterator[str]:
+    """The collaboration as it answers at the URL given, for as long as the body runs.
+
+    Raises ColllmError where the port is taken, or where this Ray has a Serve already, with a port of its own.
+    """
+    if _serve_is_running():
+        raise ColllmError("this Ray runs Serve already; stop that first (`serve shutdown`), or use another Ray")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ColllmError(f"cannot serve at {host}:{port}: {error.strerror}; choose another --port") from error
+    spec = TeamSpec.of(trained)
+    try:
+        serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
+        serve.run(http_application(spec), name=trained.collaboration.name)
+        yield f"http://{host}:{port}"
+    finally:
+        serve.shutdown()
+
+
+@contextmanager
+def running_router(trained: TrainedCollaboration) -> Iterator[DeploymentHandle]:
+    """The router of a collaboration that runs, without HTTP, for as long as the body does."""
+    spec = TeamSpec.of(trained)
+    name = f"{trained.collaboration.name}-router"
+    was_running = _serve_is_running()
+    try:
+        if not was_running:
+            serve.start(proxy_location="Disabled", logging_config=QUIET)
+        yield serve.run(router_application(spec), name=name, route_prefix=None).options(stream=True)
+    finally:
+        if was_running:
+            serve.delete(name)
+        else:
+            serve.shutdown()
+
+
+def _serve_is_running() -> bool:
+    try:
+        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return False
+    return True
+
+
+def _replica_options(config: ModelConfig) -> dict[str, object]:
+    return {
+        "num_replicas": config.replicas,
+        "max_ongoing_requests": config.max_sessions,
+        "ray_actor_options": {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        "logging_config": QUIET,
+    }

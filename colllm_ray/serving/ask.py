@@ -1,0 +1,48 @@
+"""One question, one answer: `colllm ask`, to a collaboration's folder or to a server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+
+from colllm_ray.data.examples import encode_prompt
+from colllm_ray.data.rows import Message
+from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.decoding.loop import WrittenToken
+from colllm_ray.decoding.team import AnswerRequest, Team
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.errors import ColllmError
+from colllm_ray.serving.api import ChatAnswer, ChatRequest, chat_answer
+
+TIMEOUT_S = 600.0
+
+
+def ask_folder(folder: Path, prompt: str) -> ChatAnswer:
+    """The answer of a trained collaboration, with all its models loaded into this process."""
+    trained = TrainedCollaboration.load(folder)
+    tokenizer = load_tokenizer(trained.collaboration.base)
+    request = AnswerRequest(tuple(encode_prompt([Message(role="user", content=prompt)], tokenizer)))
+    team = Team.in_process(trained)
+
+    async def answer() -> list[WrittenToken]:
+        return [token async for token in team.answer(request)]
+
+    written = asyncio.run(answer())
+    members = list(trained.collaboration.members)
+    return chat_answer(trained.collaboration.name, len(request.prompt), written, members, tokenizer)
+
+
+def ask_server(url: str, prompt: str) -> ChatAnswer:
+    """The answer of a running server at `url`, such as "http://127.0.0.1:8000"."""
+    request = ChatRequest(messages=[Message(role="user", content=prompt)])
+    try:
+        response = httpx.post(
+            f"{url.rstrip('/')}/v1/chat/completions", json=request.model_dump(mode="json"), timeout=TIMEOUT_S
+        )
+    except httpx.HTTPError as error:
+        raise ColllmError(f"{url}: cannot be reached: {error}") from error
+    if response.status_code != httpx.codes.OK:
+        raise ColllmError(f"{url}: refused with status {response.status_code}: {response.text}")
+    return ChatAnswer.model_validate_json(response.content)

@@ -1,0 +1,70 @@
+"""The HTTP door: checks requests, turns text into tokens and back, and owns the request."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from colllm_ray.data.examples import encode_prompt
+from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.errors import ColllmError
+from colllm_ray.serving.api import ChatAnswer, ChatRequest, chat_answer
+
+app = FastAPI(title="colllm_ray", docs_url=None, redoc_url=None)
+
+
+class UnknownModelError(ColllmError):
+    """A request for a model that this application does not serve."""
+
+
+@serve.deployment
+@serve.ingress(app)
+class Ingress:
+    """Serves one collaboration, under its name and with each member under NAME/MEMBER."""
+
+    def __init__(self, spec: TeamSpec, router: DeploymentHandle) -> None:
+        self._spec = spec
+        self._name = spec.trained.collaboration.name
+        self._tokenizer = load_tokenizer(spec.trained.collaboration.base)
+        self._router = router.options(stream=True)
+
+    @app.post("/v1/chat/completions")
+    async def chat(self, request: ChatRequest) -> ChatAnswer:
+        model = request.model or self._name
+        answer = AnswerRequest(
+            prompt=tuple(encode_prompt(request.messages, self._tokenizer)),
+            max_tokens=request.max_tokens,
+            member=self._member(model),
+        )
+        self._spec.tokens_left(answer)  # refused here, before anything is decoded
+        written = [token async for token in self._router.answer.remote(answer)]
+        return chat_answer(model, len(answer.prompt), written, list(self._spec.members), self._tokenizer)
+
+    def _member(self, model: str) -> str | None:
+        """The member that `model` names, None for the collaboration itself."""
+        names = {self._name: None, **{f"{self._name}/{member}": member for member in self._spec.members}}
+        if model not in names:
+            raise UnknownModelError(f"there is no model {model!r} here; there are: {', '.join(names)}")
+        return names[model]
+
+
+@app.exception_handler(RequestValidationError)
+async def _refuse_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    problems = [f"{'.'.join(str(part) for part in p['loc'][1:])}: {p['msg']}" for p in error.errors()]
+    return _refusal(400, "; ".join(problems))
+
+
+@app.exception_handler(ColllmError)
+async def _refuse(_request: Request, error: ColllmError) -> JSONResponse:
+    return _refusal(404 if isinstance(error, UnknownModelError) else 400, str(error))
+
+
+def _refusal(status: int, message: str) -> JSONResponse:
+    """An error in OpenAI's shape."""
+    return JSONResponse(
+        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}, status
+    )

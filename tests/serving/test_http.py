@@ -1,0 +1,141 @@
+"""The lab, served for real: Ingress, Router and three Experts, asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from colllm_ray.data.examples import Example, read_examples
+from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.errors import ColllmError
+from colllm_ray.lab.collaboration import SHIPPED
+from colllm_ray.serving.application import serving_http
+from colllm_ray.serving.ask import ask_folder, ask_server
+from tests.oracles import brute_force_answer, load_all
+
+QUESTIONS = 24
+
+
+@pytest.fixture(scope="module")
+def url(trained_lab: TrainedCollaboration) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with serving_http(trained_lab, "127.0.0.1", port) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def held_out(trained_lab: TrainedCollaboration) -> list[Example]:
+    tokenizer = load_tokenizer(trained_lab.collaboration.base)
+    return list(read_examples(SHIPPED / "test.jsonl", "test", tokenizer, 256))[:QUESTIONS]
+
+
+def questions() -> list[str]:
+    with (SHIPPED / "test.jsonl").open() as file:
+        return [json.loads(line)["messages"][0]["content"] for _, line in zip(range(QUESTIONS), file, strict=False)]
+
+
+def post(url: str, **fields: object) -> httpx.Response:
+    return httpx.post(f"{url}/v1/chat/completions", json=fields, timeout=60)
+
+
+def ask(url: str, question: str, **fields: object) -> Any:
+    response = post(url, messages=[{"role": "user", "content": question}], **fields)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_answers_are_those_of_brute_force(url: str, trained_lab: TrainedCollaboration, held_out: list[Example]) -> None:
+    """Many at once, token for token and author for author."""
+    tokenizer = load_tokenizer(trained_lab.collaboration.base)
+    members = list(trained_lab.collaboration.members)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda question: ask(url, question, max_tokens=40), questions()))
+    models, eta = load_all(trained_lab), trained_lab.calibration.threshold
+    for example, answer in zip(held_out, answers, strict=True):
+        trace = answer["colllm"]["trace"]
+        got = [(token["token"], members.index(token["model"])) for token in trace]
+        end = int(tokenizer.eos_token_id)
+        assert got == brute_force_answer(models, trained_lab, example.prompt_ids, eta, 40, end)
+
+
+def test_an_answer_says_who_wrote_what(url: str, held_out: list[Example], trained_lab: TrainedCollaboration) -> None:
+    answer = ask(url, questions()[0])
+    (choice,) = answer["choices"]
+    trace = answer["colllm"]["trace"]
+    counts = answer["colllm"]["tokens_by_model"]
+    usage = answer["usage"]
+    assert choice["finish_reason"] == "stop"
+    assert "".join(token["text"] for token in trace) == choice["message"]["content"]
+    assert list(counts) == list(trained_lab.collaboration.members)
+    assert sum(counts.values()) == len(trace) == usage["completion_tokens"]
+    assert usage["prompt_tokens"] == len(held_out[0].prompt_ids)
+    for token in trace:
+        assert (token["p_defer"] > trained_lab.calibration.threshold) == (token["model"] != "base")
+    assert sum(counts[name] for name in counts if name != "base") > 0
+
+
+def test_a_member_answers_alone(url: str, trained_lab: TrainedCollaboration) -> None:
+    for member in trained_lab.collaboration.members:
+        answer = ask(url, questions()[0], model=f"lab/{member}", max_tokens=5)
+        trace = answer["colllm"]["trace"]
+        assert {token["model"] for token in trace} == {member}
+        assert all(token["p_defer"] is None for token in trace)
+
+
+def test_a_length_limit_ends_an_answer(url: str) -> None:
+    answer = ask(url, questions()[0], max_tokens=3)
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({"model": "other"}, 404, "no model 'other' here; there are: lab, lab/base, lab/pharma"),
+        ({"messages": []}, 400, "messages: "),
+        ({"temperature": 0.7}, 400, "temperature: "),
+        ({"stream": True}, 400, "stream: "),
+        ({"nonsense": 1}, 400, "nonsense: "),
+        ({"max_tokens": 0}, 400, "max_tokens: "),
+        ({"max_tokens": 1000}, 400, "context is 256"),
+        ({"messages": [{"role": "user", "content": "word " * 300}]}, 400, "context is 256"),
+        ({"messages": [{"role": "cat", "content": "meow"}]}, 400, "messages.0.role: "),
+    ],
+)
+def test_a_bad_request_is_refused_in_openais_shape(
+    url: str, fields: dict[str, object], status: int, message: str
+) -> None:
+    response = post(url, **{"messages": [{"role": "user", "content": "hello"}], **fields})
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert message in error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+def test_a_server_and_a_folder_answer_alike(url: str, lab_run: Path) -> None:
+    question = questions()[1]
+    served, local = ask_server(url, question), ask_folder(lab_run / "collaboration", question)
+    assert served.colllm == local.colllm
+    assert served.choices == local.choices
+
+
+def test_a_refused_question_is_reported(url: str) -> None:
+    with pytest.raises(ColllmError, match=r"refused with status 400: .*context is 256"):
+        ask_server(url, "word " * 300)
+
+
+def test_an_unreachable_server_is_named() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        with pytest.raises(ColllmError, match=r"127.0.0.1:\d+: cannot be reached"):
+            ask_server(f"http://127.0.0.1:{free.getsockname()[1]}", "hello")
