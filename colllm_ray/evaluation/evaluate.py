@@ -1,0 +1,106 @@
+"""The stage `colllm evaluate`: each model alone, the collaboration, and who wrote what."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from ray.serve.handle import DeploymentHandle
+from rich.progress import Progress
+from torch import Tensor
+
+from colllm_ray.data.examples import Example, read_examples
+from colllm_ray.data.text import text_of
+from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.decoding.loop import WrittenToken
+from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.deferral.loss import marginal_logprob
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.engine.language_model import shared_context
+from colllm_ray.evaluation.measures import COLLABORATION, Answered, Evaluation
+from colllm_ray.progress import progress_bars
+from colllm_ray.scoring.score import score_files
+from colllm_ray.scoring.scores import ScoreFolder
+from colllm_ray.serving.application import running_router
+
+CONCURRENT_ANSWERS = 16
+
+T = TypeVar("T")
+
+
+def evaluate(trained: TrainedCollaboration, data: Path) -> Evaluation:
+    """Answers every row's prompt through Ray Serve, by each member alone and by all together, and scores every row.
+
+    An answer may have one token more than the longest reference: none of that length could be right. Raises
+    ColllmError where the data is wrong.
+    """
+    collaboration = trained.collaboration
+    tokenizer = load_tokenizer(collaboration.base)
+    examples = list(read_examples(data, "test", tokenizer, shared_context(collaboration)))
+    nll = _negative_log_likelihoods(trained, data)
+    answers = _answers(trained, examples)
+    return Evaluation(
+        name=collaboration.name,
+        members=tuple(collaboration.members),
+        answered=tuple(
+            Answered(
+                domain=example.domain,
+                prompt=text_of(example.prompt_ids, tokenizer),
+                reference=text_of(example.completion_ids, tokenizer),
+                answers={who: text_of([t.token for t in written[i]], tokenizer) for who, written in answers.items()},
+                written=answers[COLLABORATION][i],
+                nll={who: float(sums[i]) for who, sums in nll.items()},
+                targets=sum(example.target_mask),
+            )
+            for i, example in enumerate(examples)
+        ),
+    )
+
+
+def _negative_log_likelihoods(trained: TrainedCollaboration, data: Path) -> dict[str, Tensor]:
+    """For each member and the collaboration: the sum over each example's targets [examples], in nats."""
+    files = {"test": str(data)}
+    with tempfile.TemporaryDirectory(prefix="colllm-evaluate-") as folder:
+        score_files(trained.collaboration, files, Path(folder))
+        scores = ScoreFolder.of(trained.collaboration, files, Path(folder)).read("test")
+    with torch.no_grad():
+        collaborative = marginal_logprob(trained.head(scores.features.float()), scores.gold_logprob)
+    logprobs = {**dict(zip(scores.members, scores.gold_logprob.unbind(1), strict=True)), COLLABORATION: collaborative}
+    zeros = torch.zeros(len(scores.example_ids))
+    return {who: zeros.index_add(0, scores.example, -logprob) for who, logprob in logprobs.items()}
+
+
+def _answers(trained: TrainedCollaboration, examples: list[Example]) -> Mapping[str, list[tuple[WrittenToken, ...]]]:
+    """For each member and the collaboration: the answer to every example."""
+    longest = max(len(example.completion_ids) for example in examples)
+    context = TeamSpec.of(trained).context
+    with running_router(trained) as router, progress_bars() as progress, ThreadPoolExecutor(CONCURRENT_ANSWERS) as pool:
+        return {
+            who: list(_follow(progress, f"answer {who}", len(examples), pool.map(answer_one, examples)))
+            for who in (*trained.collaboration.members, COLLABORATION)
+            for answer_one in [_Answerer(router, who, longest + 1, context)]
+        }
+
+
+class _Answerer:
+    """Asks the router for one member's answers, or for the collaboration's."""
+
+    def __init__(self, router: DeploymentHandle, who: str, max_tokens: int, context: int) -> None:
+        self._router, self._max_tokens, self._context = router, max_tokens, context
+        self._member = None if who == COLLABORATION else who
+
+    def __call__(self, example: Example) -> tuple[WrittenToken, ...]:
+        prompt = tuple(example.prompt_ids)
+        max_tokens = min(self._max_tokens, self._context - len(prompt))
+        return tuple(self._router.answer.remote(AnswerRequest(prompt, max_tokens, self._member)))
+
+
+def _follow(progress: Progress, title: str, total: int, items: Iterable[T]) -> Iterator[T]:
+    bar = progress.add_task(title, total=total, note="")
+    for item in items:
+        yield item
+        progress.advance(bar)
