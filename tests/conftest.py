@@ -1,0 +1,164 @@
+"""Toy models, one Ray for the whole session, and the lab with its head trained: made once, used by every room."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.engine.language_model import LanguageModel
+from colllm_ray.lab.collaboration import lab_config
+from colllm_ray.lab.tokenizer import train_tokenizer
+from colllm_ray.ray_session import ray_session
+from colllm_ray.scoring.score import score
+from colllm_ray.training.train import train
+
+CONTEXT = 64
+
+ModelFolder = Callable[[str, int], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(["the quick brown fox jumps over the lazy dog", "où est le café? 日本語"], vocab_size=300)
+
+
+def _architectures(vocab_size: int) -> dict[str, PretrainedConfig]:
+    sizes = {"vocab_size": vocab_size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    shape = {**sizes, "num_attention_heads": 4, "max_position_embeddings": CONTEXT}
+    grouped = {**shape, "num_key_value_heads": 2}
+    return {
+        "llama": LlamaConfig(**grouped, tie_word_embeddings=True),
+        "mistral": MistralConfig(**grouped, sliding_window=6),
+        "qwen3": Qwen3Config(**grouped, head_dim=8),
+        "gpt_neox": GPTNeoXConfig(**shape),
+    }
+
+
+ARCHITECTURES = ("llama", "mistral", "qwen3", "gpt_neox")
+
+
+@pytest.fixture(scope="session")
+def model_folder(
+    tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, int], Path]:
+    """Folders of tiny models with random weights, by architecture and seed."""
+    root = tmp_path_factory.mktemp("models")
+
+    def make(architecture: str, seed: int = 0) -> Path:
+        folder = root / f"{architecture}-{seed}"
+        if not folder.exists():
+            torch.manual_seed(seed)
+            # Sharper than the usual start, so that different models have different favourites.
+            config = _architectures(len(tokenizer))[architecture]
+            config.initializer_range = 0.3
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def language_model(
+    model_folder: Callable[[str, int], Path], tokenizer: PreTrainedTokenizerFast
+) -> Callable[[str], LanguageModel]:
+    def load(architecture: str) -> LanguageModel:
+        return LanguageModel.load(ModelConfig(model=str(model_folder(architecture, 0))), len(tokenizer))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    with ray_session(None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def lab() -> Collaboration:
+    return Collaboration.load(lab_config())
+
+
+@pytest.fixture(scope="session")
+def lab_run(lab: Collaboration, ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """A run folder of the lab: scored and trained."""
+    run = tmp_path_factory.mktemp("lab-run")
+    score(lab, run)
+    train(lab, run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained_lab(lab_run: Path) -> TrainedCollaboration:
+    return TrainedCollaboration.load(lab_run / "collaboration")
+
+
+@pytest.fixture(scope="session")
+def write_tiny(model_folder: ModelFolder) -> Callable[[Path], Collaboration]:
+    """Writes a collaboration of random models of three architectures, and its data, into a folder."""
+
+    def write(folder: Path) -> Collaboration:
+        words = ["the quick brown fox", "jumps over", "the lazy dog", "où est le café?"]
+        for split, count in (("train", 12), ("validation", 5)):
+            rows = [{"prompt": words[i % 4], "completion": f" {words[(i + 1) % 4]} {i}"} for i in range(count)]
+            (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        description = {
+            "name": "tiny",
+            "base": {"model": str(model_folder("llama", 0))},
+            "experts": [
+                {"name": "mistral", "model": str(model_folder("mistral", 1))},
+                {"name": "qwen", "model": str(model_folder("qwen3", 2))},
+            ],
+            "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
+            "scoring": {"batch_size": 3, "shard_size": 4},
+            "training": {"epochs": 12, "weak_epochs": 1, "batch_tokens": 32},
+        }
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(description), encoding="utf-8")
+        return Collaboration.load(folder / "tiny.yaml")
+
+    return write
+
+
+@pytest.fixture
+def tiny(write_tiny: Callable[[Path], Collaboration], tmp_path: Path) -> Collaboration:
+    return write_tiny(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def _scored_tiny(
+    write_tiny: Callable[[Path], Collaboration],
+    ray_local: None,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("scored-tiny")
+    score(write_tiny(folder), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def tiny_run(_scored_tiny: Path, tmp_path: Path) -> Path:
+    """A run folder that holds the scores of `tiny`, the test's own to change."""
+    shutil.copytree(_scored_tiny, tmp_path / "run")
+    return tmp_path / "run"
