@@ -1,0 +1,186 @@
+"""`colllm`: one sub-command a stage, no logic of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from colllm_ray import __version__
+from colllm_ray.errors import ColllmError
+
+# Rooms are imported by the commands that need them: `colllm --help` should not wait for torch and Ray.
+
+
+def _score(args: argparse.Namespace) -> None:
+    from colllm_ray.config import Collaboration
+    from colllm_ray.ray_session import ray_session
+    from colllm_ray.scoring.score import score
+
+    collaboration = Collaboration.load(args.config)
+    with ray_session(args.address):
+        score(collaboration, args.out)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from colllm_ray.config import Collaboration
+    from colllm_ray.ray_session import ray_session
+    from colllm_ray.training.train import train
+
+    collaboration = Collaboration.load(args.config)
+    with ray_session(args.address):
+        train(collaboration, args.out)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from colllm_ray.deferral.trained import TrainedCollaboration
+    from colllm_ray.evaluation.evaluate import evaluate
+    from colllm_ray.evaluation.report import results_table
+    from colllm_ray.ray_session import ray_session
+
+    trained = TrainedCollaboration.load(args.collaboration)
+    with ray_session(args.address):
+        evaluation = evaluate(trained, args.data)
+    Console().print(results_table(evaluation))
+    if args.json is not None:
+        args.json.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from colllm_ray.deferral.trained import TrainedCollaboration
+    from colllm_ray.lab.collaboration import trained_lab
+    from colllm_ray.ray_session import ray_session
+    from colllm_ray.serving.application import serving_http
+
+    trained = TrainedCollaboration.load(args.collaboration or trained_lab(args.address))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ray_session(args.address), serving_http(trained, args.host, args.port) as url:
+        print(f"{trained.collaboration.name} answers at {url}/v1/chat/completions; stop with Ctrl-C", flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            print("stopping", flush=True)
+
+
+def _ask(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from colllm_ray.evaluation.colours import coloured_answer
+    from colllm_ray.lab.collaboration import trained_lab
+    from colllm_ray.serving.ask import ask_folder, ask_server
+
+    if args.target is not None and args.target.startswith(("http://", "https://")):
+        answer = ask_server(args.target, args.prompt)
+    else:
+        answer = ask_folder(Path(args.target) if args.target else trained_lab(args.address), args.prompt)
+    console = Console(record=args.svg is not None)
+    console.print(coloured_answer(answer.colllm.trace, list(answer.colllm.tokens_by_model)))
+    if args.svg is not None:
+        console.save_svg(args.svg, title=args.prompt)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from colllm_ray.lab.demo import demo
+
+    demo(args.out, args.address)
+
+
+def _lab_build(args: argparse.Namespace) -> None:
+    from colllm_ray.lab.build import build_lab
+    from colllm_ray.lab.recipe import Recipe, Shape
+
+    recipe = Recipe(
+        domains=tuple(args.domains.split(",")),
+        facts=args.facts,
+        seed=args.seed,
+        base=Shape(*args.base),
+        expert=Shape(*args.expert),
+        base_steps=args.base_steps,
+        expert_steps=args.expert_steps,
+    )
+    build_lab(args.out, recipe)
+
+
+def _shape(text: str) -> tuple[int, int]:
+    layers, width = text.split("x")
+    return int(layers), int(width)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from colllm_ray.lab.recipe import Recipe
+
+    parser = argparse.ArgumentParser(prog="colllm", description="Several language models write one answer together.")
+    parser.add_argument("--version", action="version", version=__version__)
+    on_ray = argparse.ArgumentParser(add_help=False)
+    on_ray.add_argument(
+        "--address",
+        default=os.environ.get("RAY_ADDRESS"),
+        help="the Ray cluster to run in (default: $RAY_ADDRESS; without it a Ray of this machine, stopped at the end)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, does: str, run: object, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=does, description=does, parents=parents)
+        added.set_defaults(run=run)
+        return added
+
+    for name, does, run in (
+        ("score", "every model over the data: RUN/scores", _score),
+        ("train", "the head learns who should write: RUN/collaboration", _train),
+    ):
+        stage = command(name, does, run, on_ray)
+        stage.add_argument("config", type=Path, metavar="CONFIG", help="the collaboration's YAML file")
+        stage.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+
+    evaluate = command("evaluate", "each model alone, the collaboration, who wrote what", _evaluate, on_ray)
+    evaluate.add_argument("collaboration", type=Path, metavar="RUN/collaboration")
+    evaluate.add_argument("--data", type=Path, required=True, help="JSONL file with held-out rows")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the measures here")
+
+    serve = command("serve", "answer over HTTP (default: the lab)", _serve, on_ray)
+    serve.add_argument("collaboration", type=Path, nargs="?", metavar="RUN/collaboration")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+
+    ask = command("ask", "one answer, each token in its author's colour (default: of the lab)", _ask, on_ray)
+    ask.add_argument("target", nargs="?", metavar="RUN/collaboration|URL")
+    ask.add_argument("prompt")
+    ask.add_argument("--svg", metavar="FILE", help="also save the coloured answer as a picture")
+
+    demo = command("demo", "all of it on the lab, then a report", _demo, on_ray)
+    demo.add_argument("--out", type=Path, default=Path("colllm-demo"), metavar="DIR")
+
+    lab = commands.add_parser("lab", help="the small world that ships with the project")
+    build = lab.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "build", help="train the lab's models again", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    build.set_defaults(run=_lab_build)
+    default = Recipe()
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that is not there yet")
+    build.add_argument("--domains", default=",".join(default.domains), help="experts, by domain")
+    build.add_argument("--facts", type=int, default=default.facts, help="facts in each domain")
+    build.add_argument("--seed", type=int, default=default.seed, help="of facts, splits and weights")
+    for name, shape in (("base", default.base), ("expert", default.expert)):
+        size = (shape.layers, shape.width)
+        build.add_argument(f"--{name}", type=_shape, default=size, metavar="LAYERSxWIDTH", help=f"size of the {name}")
+    build.add_argument("--base-steps", type=int, default=default.base_steps, help="training steps of the base")
+    build.add_argument("--expert-steps", type=int, default=default.expert_steps, help="training steps of an expert")
+    return parser
+
+
+def main() -> None:
+    """Runs the command line; exit status 1 and one line on standard error where the user's input is wrong."""
+    args = _parser().parse_args()
+    try:
+        args.run(args)
+    except ColllmError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

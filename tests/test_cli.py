@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from colllm_ray.config import Collaboration
+from tests.commands import run_colllm
+
+
+def test_help_names_every_stage() -> None:
+    status, output = run_colllm("--help")
+    assert status == 0
+    for command in ("score", "train", "evaluate", "serve", "ask", "demo", "lab"):
+        assert f"\n    {command} " in output
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_user_error_is_one_line_and_exit_status_one(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(path.read_text().replace("name: tiny", "name: tiny\nmodle: x"))
+    status, output = run_colllm("score", path, "--out", tmp_path / "run")
+    assert status == 1
+    assert f"error: {path}: modle: unknown field; there are: name, base, experts, data" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_ask_answers_from_a_folder(lab_run: Path) -> None:
+    status, output = run_colllm("ask", lab_run / "collaboration", "What is a^3 * a^2 if a = 5?")
+    assert status == 0
+    assert "The product of the two powers is 3125." in output
+    assert "  base " in output
+    assert "  math " in output
+
+
+@pytest.mark.parametrize("command", ["score", "train"])
+def test_a_stage_needs_its_config(command: str, tmp_path: Path) -> None:
+    status, output = run_colllm(command, tmp_path / "none.yaml", "--out", tmp_path / "run")
+    assert status == 1
+    assert "none.yaml: cannot be read: No such file or directory" in output
+
+
+def test_every_field_of_a_description_is_described() -> None:
+    schema = Collaboration.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for name, field in section["properties"].items():
+            assert field.get("description"), f"{section['title']}.{name}"
