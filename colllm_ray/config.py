@@ -70,7 +70,7 @@ class TrainingConfig(_Section):
 
     workers: int = Field(2, ge=1, description="Ray Train workers; each holds its share of the examples.")
     epochs: int = Field(30, ge=1, description="Passes over the target tokens under the marginal likelihood.")
-    batch_tokens: int = Field(1024, ge=1, description="Target tokens in one step, over all workers.")
+    batch_tokens: int = Field(256, ge=1, description="Target tokens in one step, over all workers.")
     learning_rate: float = Field(1e-2, gt=0, description="AdamW's peak learning rate; it decays to zero as a cosine.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay.")
     weak_epochs: int = Field(3, ge=0, description="Passes of the weak-supervision start, before the epochs above.")

@@ -14,8 +14,9 @@ from colllm_ray.deferral.rule import decide
 class Candidate:
     """What a threshold gives on the validation targets, each token decided on the true text before it.
 
-    `exact_match` is the share of examples in which every token comes out right: as greedy decoding leaves the true
-    text at its first mistake, this is the exact match that decoding has. All are shares in [0, 1].
+    `frequency` is the share of targets that it defers. `exact_match` is the share of examples in which every token
+    comes out right: as greedy decoding leaves the true text at its first mistake, this is the exact match that decoding
+    has. All are shares in [0, 1].
     """
 
     frequency: float
@@ -33,33 +34,58 @@ class Calibration:
 
 
 def calibrate(scores: Tensor, top1: Tensor, example: Tensor, steps: int = 100) -> Calibration:
-    """Tries a threshold for each deferral frequency 0, 1/steps, .., 1 and chooses the best.
+    """Tries every threshold that makes a difference and chooses the best; tells the candidates at 0, 1/steps, .., 1.
 
     scores [N, K]; top1 [N, K] bool; example [N] numbers the examples from 0. The best has the highest exact match,
     then token accuracy; of several equal ones the middle, which is furthest from where things change.
     """
-    _, p_defer = decide(scores, 1.0)
-    candidates = []
-    for step in range(steps + 1):
-        threshold = _threshold_at(p_defer, step / steps)
-        author, _ = decide(scores, threshold)
-        right = top1.gather(1, author[:, None])[:, 0]
-        wrong_examples = example[~right].unique().numel()
-        candidates.append(
-            Candidate(
-                frequency=float((author > 0).float().mean()),
-                threshold=threshold,
-                exact_match=1 - wrong_examples / example.unique().numel(),
-                token_accuracy=float(right.float().mean()),
-            )
-        )
-    best = max((c.exact_match, c.token_accuracy) for c in candidates)
-    equal = [c for c in candidates if (c.exact_match, c.token_accuracy) == best]
-    return Calibration(equal[len(equal) // 2].threshold, tuple(candidates))
+    author, p_defer = decide(scores, 0.0)
+    order = torch.argsort(p_defer, descending=True)
+    p_defer, example = p_defer[order], example[order]
+    base_right, expert_right = top1[order, 0], top1[order, author[order]]
+    exact_match = _exact_match_by_cut(base_right, expert_right, example)
+    token_accuracy = _token_accuracy_by_cut(base_right, expert_right)
+    thresholds = torch.cat([p_defer.new_ones(1), p_defer, p_defer.new_zeros(1)]).unfold(0, 2, 1).mean(1)  # [N + 1]
+
+    quality = torch.stack([exact_match, token_accuracy], dim=1)
+    # A cut between equal values cannot be made by a threshold.
+    possible = torch.cat([p_defer.new_ones(1) > 0, p_defer[:-1] > p_defer[1:], p_defer[-1:] > 0])
+    best = max(quality[possible].tolist())
+    equal = ((quality == torch.tensor(best)).all(1) & possible).nonzero()[:, 0]
+    cuts = [round(step * len(p_defer) / steps) for step in range(steps + 1)]
+    return Calibration(
+        threshold=float(thresholds[equal[len(equal) // 2]]),
+        candidates=tuple(
+            Candidate(cut / len(p_defer), float(thresholds[cut]), float(exact_match[cut]), float(token_accuracy[cut]))
+            for cut in cuts
+        ),
+    )
 
 
-def _threshold_at(p_defer: Tensor, frequency: float) -> float:
-    """A threshold that `frequency` of the targets lie above, midway between two of their values."""
-    descending = torch.cat([torch.ones(1), torch.sort(p_defer, descending=True).values, torch.zeros(1)])
-    above = round(frequency * len(p_defer))
-    return float(descending[above : above + 2].mean())
+# Below, targets come in the order of falling p_defer, and a cut a in 0..N defers the first a of them.
+
+
+def _exact_match_by_cut(base_right: Tensor, expert_right: Tensor, example: Tensor) -> Tensor:
+    """Exact match [N + 1] for every cut: [N] bool, [N] bool, [N] -> shares.
+
+    An example is right from the cut that defers its last token that the base has wrong, to the one before its first
+    token that the expert has wrong is deferred.
+    """
+    targets, examples = len(example), int(example.max()) + 1
+    rank = torch.arange(targets)
+    first = torch.zeros(examples, dtype=torch.long)
+    first.scatter_reduce_(0, example[~base_right], rank[~base_right] + 1, "amax")
+    last = torch.full((examples,), targets)
+    last.scatter_reduce_(0, example[~expert_right], rank[~expert_right], "amin")
+    can_be_right = first <= last
+    change = torch.zeros(targets + 2)
+    change.index_add_(0, first[can_be_right], torch.ones(int(can_be_right.sum())))
+    change.index_add_(0, last[can_be_right] + 1, -torch.ones(int(can_be_right.sum())))
+    return change.cumsum(0)[:-1] / examples
+
+
+def _token_accuracy_by_cut(base_right: Tensor, expert_right: Tensor) -> Tensor:
+    """Token accuracy [N + 1] for every cut: [N] bool, [N] bool -> shares."""
+    deferred = torch.cat([torch.zeros(1), expert_right.double().cumsum(0)])
+    kept = base_right.sum() - torch.cat([torch.zeros(1), base_right.double().cumsum(0)])
+    return ((deferred + kept) / len(base_right)).float()

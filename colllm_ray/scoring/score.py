@@ -73,6 +73,17 @@ def _write_examples(
     """Writes all shards into a folder of another name first: the examples are there whole or not at all."""
     unfinished = folder.with_name("examples.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write_shards(examples, unfinished, shard_size, made_from)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    unfinished.rename(folder)
+
+
+def _write_shards(
+    examples: Iterator[tuple[str, Example]], folder: Path, shard_size: int, made_from: Provenance
+) -> None:
     index = 0
     while shard := list(islice(examples, shard_size)):
         columns: dict[str, list[object]] = {
@@ -82,9 +93,8 @@ def _write_examples(
             "input_ids": [example.input_ids for _, example in shard],
             "target_mask": [example.target_mask for _, example in shard],
         }
-        write_shard(shard_path(unfinished, index), columns, EXAMPLES, made_from)
+        write_shard(shard_path(folder, index), columns, EXAMPLES, made_from)
         index += 1
-    unfinished.rename(folder)
 
 
 def _missing_shards(task: ScoringTask, shards: int) -> list[int]:

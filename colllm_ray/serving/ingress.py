@@ -1,6 +1,6 @@
 """The HTTP door: checks requests, turns text into tokens and back, and owns the request."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: FastAPI reads the types of a method that Serve has wrapped.
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +21,25 @@ class UnknownModelError(ColllmError):
     """A request for a model that this application does not serve."""
 
 
+@app.exception_handler(RequestValidationError)
+async def _refuse_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    problems = [f"{'.'.join(str(part) for part in p['loc'][1:])}: {p['msg']}" for p in error.errors()]
+    return _refusal(400, "; ".join(problems))
+
+
+@app.exception_handler(ColllmError)
+async def _refuse(_request: Request, error: ColllmError) -> JSONResponse:
+    return _refusal(404 if isinstance(error, UnknownModelError) else 400, str(error))
+
+
+def _refusal(status: int, message: str) -> JSONResponse:
+    """An error in OpenAI's shape."""
+    return JSONResponse(
+        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}, status
+    )
+
+
+# Below the handlers: Serve takes a copy of the app as it is when it meets the class.
 @serve.deployment
 @serve.ingress(app)
 class Ingress:
@@ -50,21 +69,3 @@ class Ingress:
         if model not in names:
             raise UnknownModelError(f"there is no model {model!r} here; there are: {', '.join(names)}")
         return names[model]
-
-
-@app.exception_handler(RequestValidationError)
-async def _refuse_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-    problems = [f"{'.'.join(str(part) for part in p['loc'][1:])}: {p['msg']}" for p in error.errors()]
-    return _refusal(400, "; ".join(problems))
-
-
-@app.exception_handler(ColllmError)
-async def _refuse(_request: Request, error: ColllmError) -> JSONResponse:
-    return _refusal(404 if isinstance(error, UnknownModelError) else 400, str(error))
-
-
-def _refusal(status: int, message: str) -> JSONResponse:
-    """An error in OpenAI's shape."""
-    return JSONResponse(
-        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}, status
-    )

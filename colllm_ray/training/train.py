@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ def _run_trainer(task: WorkerTask, storage: Path) -> Checkpoint:
     # Ray Train restores a run of the same name: the name says all that the result depends on.
     name = hashlib.sha256(repr((task.config, task.scores.made_from)).encode()).hexdigest()[:16]
     log = storage / name / "epochs.jsonl"
+    # Ray Train takes one report in at each poll of its controller, which by default comes every two seconds.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     trainer = TorchTrainer(
         _train_worker,
         train_loop_config={"task": task},

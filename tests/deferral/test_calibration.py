@@ -9,24 +9,37 @@ from colllm_ray.deferral.calibration import calibrate
 from colllm_ray.deferral.rule import decide
 
 
+def quality_by_hand(scores: torch.Tensor, top1: torch.Tensor, threshold: float) -> tuple[float, float]:
+    """Exact match and token accuracy of ten examples of six targets."""
+    author, _ = decide(scores, threshold)
+    right = [bool(top1[n, int(k)]) for n, k in enumerate(author)]
+    return sum(all(right[6 * e : 6 * e + 6]) for e in range(10)) / 10, sum(right) / 60
+
+
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
-def test_candidates_defer_as_often_as_they_say(seed: int) -> None:
+def test_candidates_and_the_best_are_those_of_trying_every_threshold(seed: int) -> None:
     torch.manual_seed(seed)
     scores = torch.nn.functional.pad(3 * torch.randn(60, 2), (1, 0))
-    top1 = torch.rand(60, 3) < 0.6
-    example = torch.arange(60) // 6
-    calibration = calibrate(scores, top1, example, steps=10)
+    top1 = torch.rand(60, 3) < 0.8
+    calibration = calibrate(scores, top1, torch.arange(60) // 6, steps=10)
     assert [c.frequency for c in calibration.candidates] == pytest.approx([i / 10 for i in range(11)])
     for candidate in calibration.candidates:
         author, _ = decide(scores, candidate.threshold)
-        right = [bool(top1[n, int(k)]) for n, k in enumerate(author)]
-        whole = [all(right[6 * e : 6 * e + 6]) for e in range(10)]
-        assert candidate.token_accuracy == pytest.approx(sum(right) / 60)
-        assert candidate.exact_match == pytest.approx(sum(whole) / 10)
-    best = max(calibration.candidates, key=lambda c: (c.exact_match, c.token_accuracy))
-    chosen = next(c for c in calibration.candidates if c.threshold == calibration.threshold)
-    assert (chosen.exact_match, chosen.token_accuracy) == (best.exact_match, best.token_accuracy)
+        assert float((author > 0).float().mean()) == pytest.approx(candidate.frequency)
+        by_hand = quality_by_hand(scores, top1, candidate.threshold)
+        assert (candidate.exact_match, candidate.token_accuracy) == pytest.approx(by_hand)
+    _, p_defer = decide(scores, 0.0)
+    tried = [quality_by_hand(scores, top1, eta) for eta in [0.0, 1.0, *p_defer.tolist()]]
+    assert quality_by_hand(scores, top1, calibration.threshold) == pytest.approx(max(tried))
+
+
+def test_equal_scores_stay_together() -> None:
+    scores = torch.tensor([[0.0, 1.0]]).repeat(4, 1)
+    top1 = torch.tensor([[False, True], [False, True], [False, True], [True, False]])
+    calibration = calibrate(scores, top1, torch.arange(4))
+    author, _ = decide(scores, calibration.threshold)
+    assert author.tolist() == [1, 1, 1, 1]
 
 
 def test_the_threshold_lies_between_what_helps_and_what_harms() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -96,9 +97,9 @@ def test_a_new_expert_costs_its_own_scoring_alone(
     tiny_run: Path, model_folder: Callable[[str, int], Path], tmp_path: Path
 ) -> None:
     written = shards(tiny_run)
-    text = (tmp_path / "tiny.yaml").read_text()
-    added = f"- name: neox\n  model: {model_folder('gpt_neox', 3)}\ndata:"
-    (tmp_path / "more.yaml").write_text(text.replace("data:", added))
+    description = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    description["experts"].append({"name": "neox", "model": str(model_folder("gpt_neox", 3))})
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(description))
     more = Collaboration.load(tmp_path / "more.yaml")
     score(more, tiny_run)
     assert all(shards(tiny_run)[name] == when for name, when in written.items())
