@@ -19,9 +19,7 @@ check: $(VENV)/installed
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
 
-# torch first: the build of deepspeed looks for it.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
