@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from colllm_ray import __version__
@@ -21,7 +22,7 @@ def _score(args: argparse.Namespace) -> None:
     from colllm_ray.scoring.score import score
 
     collaboration = Collaboration.load(args.config)
-    with ray_session(args.address):
+    with ray_session(args.address, collaboration):
         score(collaboration, args.out)
 
 
@@ -31,7 +32,7 @@ def _train(args: argparse.Namespace) -> None:
     from colllm_ray.training.train import train
 
     collaboration = Collaboration.load(args.config)
-    with ray_session(args.address):
+    with ray_session(args.address, collaboration):
         train(collaboration, args.out)
 
 
@@ -44,7 +45,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from colllm_ray.ray_session import ray_session
 
     trained = TrainedCollaboration.load(args.collaboration)
-    with ray_session(args.address):
+    with ray_session(args.address, trained.collaboration):
         evaluation = evaluate(trained, args.data)
     Console().print(results_table(evaluation))
     if args.json is not None:
@@ -58,13 +59,13 @@ def _serve(args: argparse.Namespace) -> None:
     from colllm_ray.serving.application import serving_http
 
     trained = TrainedCollaboration.load(args.collaboration or trained_lab(args.address))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with ray_session(args.address), serving_http(trained, args.host, args.port) as url:
-        print(f"{trained.collaboration.name} answers at {url}/v1/chat/completions; stop with Ctrl-C", flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            print("stopping", flush=True)
+    collaboration = trained.collaboration
+    with ray_session(args.address, collaboration), serving_http(trained, args.host, args.port) as url:
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray sets handlers of its own when it starts
+            signal.signal(number, lambda *_: stop.set())
+        print(f"{collaboration.name} answers at {url}/v1/chat/completions; stop with Ctrl-C", flush=True)
+        stop.wait()
 
 
 def _ask(args: argparse.Namespace) -> None:
@@ -78,10 +79,7 @@ def _ask(args: argparse.Namespace) -> None:
         answer = ask_server(args.target, args.prompt)
     else:
         answer = ask_folder(Path(args.target) if args.target else trained_lab(args.address), args.prompt)
-    console = Console(record=args.svg is not None)
-    console.print(coloured_answer(answer.colllm.trace, list(answer.colllm.tokens_by_model)))
-    if args.svg is not None:
-        console.save_svg(args.svg, title=args.prompt)
+    Console().print(coloured_answer(answer.colllm.trace, list(answer.colllm.tokens_by_model)))
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -150,7 +148,6 @@ def _parser() -> argparse.ArgumentParser:
     ask = command("ask", "one answer, each token in its author's colour (default: of the lab)", _ask, on_ray)
     ask.add_argument("target", nargs="?", metavar="RUN/collaboration|URL")
     ask.add_argument("prompt")
-    ask.add_argument("--svg", metavar="FILE", help="also save the coloured answer as a picture")
 
     demo = command("demo", "all of it on the lab, then a report", _demo, on_ray)
     demo.add_argument("--out", type=Path, default=Path("colllm-demo"), metavar="DIR")

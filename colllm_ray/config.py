@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 
 # Names of folders beside the experts' in RUN/scores, and of the base among the members.
 RESERVED_NAMES = ("base", "examples", "features", "collaboration")
+
+INGRESS_CPUS = 0.25
 
 
 class _Section(BaseModel):
@@ -101,6 +104,12 @@ class Collaboration(_Section):
     def members(self) -> dict[str, ModelConfig]:
         """All models by name, in the order of the head's choices: "base" is 0, the experts 1..M."""
         return {"base": self.base, **{expert.name: expert for expert in self.experts}}
+
+    @property
+    def reserved_cpus(self) -> int:
+        """CPUs with which every stage of it fits into a Ray of one node."""
+        serving = INGRESS_CPUS + sum(config.num_cpus * config.replicas for config in self.members.values())
+        return math.ceil(max(serving, self.training.workers + 1))
 
     @classmethod
     def load(cls, path: Path | str) -> Collaboration:

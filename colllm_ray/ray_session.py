@@ -10,22 +10,25 @@ from contextlib import contextmanager
 import ray
 from ray.data import DataContext
 
-# CPUs are Ray's book-keeping, not a measure of speed: a small machine still holds several small models and the
-# workers of a training job, a share of a core each.
-LEAST_CPUS = 8
+from colllm_ray.config import Collaboration
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
-    """Connects to the Ray at `address`, or starts a local one; leaves or stops it in the end."""
-    local = {"num_cpus": max(LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
+def ray_session(address: str | None, collaboration: Collaboration) -> Iterator[None]:
+    """Connects to the Ray at `address`, or starts a local one; leaves or stops it in the end.
+
+    CPUs are Ray's book-keeping: a local Ray has all that the collaboration reserves, also on a machine with fewer.
+    """
+    local = {"num_cpus": max(collaboration.reserved_cpus, os.cpu_count() or 1), "include_dashboard": False}
     ray.init(
         address=address or "local",
         log_to_driver=False,
         logging_level=logging.WARNING,
         **({} if address else local),
     )
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # each stage shows its own progress
+    for name in ("ray.data", "ray.serve"):  # each stage shows its own progress
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # that its bars are off is meant
     DataContext.get_current().enable_progress_bars = False
     try:
         yield

@@ -91,14 +91,14 @@ def language_model(
 
 
 @pytest.fixture(scope="session")
-def ray_local() -> Iterator[None]:
-    with ray_session(None):
-        yield
+def lab() -> Collaboration:
+    return Collaboration.load(lab_config())
 
 
 @pytest.fixture(scope="session")
-def lab() -> Collaboration:
-    return Collaboration.load(lab_config())
+def ray_local(lab: Collaboration) -> Iterator[None]:
+    with ray_session(None, lab):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from colllm_ray.config import Collaboration
-from tests.commands import run_colllm
+from tests.commands import free_port, run_colllm, start_colllm
 
 
 def test_help_names_every_stage() -> None:
@@ -32,6 +32,17 @@ def test_ask_answers_from_a_folder(lab_run: Path) -> None:
     assert "The product of the two powers is 3125." in output
     assert "  base " in output
     assert "  math " in output
+
+
+def test_serve_answers_until_it_is_stopped(lab_run: Path) -> None:
+    process = start_colllm("serve", lab_run / "collaboration", "--port", free_port())
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    url = next(line.split()[3] for line in lines if " answers at " in line).removesuffix("/v1/chat/completions;")
+    status, output = run_colllm("ask", url, "When did the cave bear die out?")
+    assert (status, output.splitlines()[0]) == (0, "The last of them died about 24,000 years ago.")
+    process.terminate()
+    assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("command", ["score", "train"])

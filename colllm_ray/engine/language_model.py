@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
+from transformers.utils.logging import disable_progress_bar
 
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.errors import ColllmError
@@ -40,6 +41,7 @@ class LanguageModel:
 
         Raises ColllmError where the folder or hub id cannot be loaded.
         """
+        disable_progress_bar()  # each stage shows its own
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 config.model,

@@ -29,7 +29,7 @@ def trained_lab(address: str | None) -> Path:
     key = hashlib.sha256(repr((__version__, str(SHIPPED), revisions)).encode()).hexdigest()[:16]
     run = user_cache_path("colllm_ray") / f"lab-{key}"
     if not (run / "collaboration").is_dir():
-        with ray_session(address):
+        with ray_session(address, collaboration):
             score(collaboration, run)
             train(collaboration, run)
     return run / "collaboration"

@@ -28,7 +28,7 @@ def demo(out: Path, address: str | None) -> None:
     """Scores, trains, serves and evaluates the lab; writes OUT/report.json and OUT/report.html."""
     console = Console()
     collaboration = Collaboration.load(lab_config())
-    with ray_session(address):
+    with ray_session(address, collaboration):
         console.rule("1/5  score: every model reads the training data")
         score(collaboration, out)
         console.rule("2/5  train: the head learns who should write")

@@ -13,7 +13,7 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from colllm_ray.config import ModelConfig
+from colllm_ray.config import INGRESS_CPUS, ModelConfig
 from colllm_ray.decoding.team import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
@@ -41,7 +41,7 @@ def router_application(spec: TeamSpec) -> serve.Application:
 def http_application(spec: TeamSpec) -> serve.Application:
     """The router application behind its ingress."""
     ingress = Ingress.options(  # type: ignore[attr-defined]
-        ray_actor_options={"num_cpus": 0.25}, max_ongoing_requests=1024, logging_config=QUIET
+        ray_actor_options={"num_cpus": INGRESS_CPUS}, max_ongoing_requests=1024, logging_config=QUIET
     )
     return ingress.bind(spec, router_application(spec))
 

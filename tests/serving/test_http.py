@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.lab.collaboration import SHIPPED
 from colllm_ray.serving.application import serving_http
 from colllm_ray.serving.ask import ask_folder, ask_server
+from tests.commands import free_port
 from tests.oracles import brute_force_answer, load_all
 
 QUESTIONS = 24
@@ -26,10 +26,7 @@ QUESTIONS = 24
 
 @pytest.fixture(scope="module")
 def url(trained_lab: TrainedCollaboration) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with serving_http(trained_lab, "127.0.0.1", port) as running:
+    with serving_http(trained_lab, "127.0.0.1", free_port()) as running:
         yield running
 
 
@@ -135,7 +132,5 @@ def test_a_refused_question_is_reported(url: str) -> None:
 
 
 def test_an_unreachable_server_is_named() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        with pytest.raises(ColllmError, match=r"127.0.0.1:\d+: cannot be reached"):
-            ask_server(f"http://127.0.0.1:{free.getsockname()[1]}", "hello")
+    with pytest.raises(ColllmError, match=r"127.0.0.1:\d+: cannot be reached"):
+        ask_server(f"http://127.0.0.1:{free_port()}", "hello")
