@@ -45,8 +45,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     from colllm_ray.ray_session import ray_session
 
     trained = TrainedCollaboration.load(args.collaboration)
+    if args.json is not None and not args.json.resolve().parent.is_dir():
+        raise ColllmError(f"{args.json}: its folder does not exist")
     with ray_session(args.address, trained.collaboration):
-        evaluation = evaluate(trained, args.data)
+        evaluation = evaluate(trained, args.data, args.collaboration.resolve().parent)
     Console().print(results_table(evaluation))
     if args.json is not None:
         args.json.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -145,7 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
 
-    ask = command("ask", "one answer, each token in its author's colour (default: of the lab)", _ask, on_ray)
+    ask = command("ask", "one answer, each token in its author's colour (default: of the lab)", _ask)
+    ask.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray that trains the lab's head, once")
     ask.add_argument("target", nargs="?", metavar="RUN/collaboration|URL")
     ask.add_argument("prompt")
 
@@ -175,8 +178,17 @@ def main() -> None:
     args = _parser().parse_args()
     try:
         args.run(args)
-    except ColllmError as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        if (users := _users_error(error)) is None:
+            raise
+        sys.exit(f"error: {users}")
+
+
+def _users_error(error: BaseException | None) -> ColllmError | None:
+    """The ColllmError that an error comes from, also where it was raised in a Ray worker."""
+    while error is not None and not isinstance(error, ColllmError):
+        error = error.__cause__
+    return error
 
 
 if __name__ == "__main__":

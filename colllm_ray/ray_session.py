@@ -20,6 +20,8 @@ def ray_session(address: str | None, collaboration: Collaboration) -> Iterator[N
     CPUs are Ray's book-keeping: a local Ray has all that the collaboration reserves, also on a machine with fewer.
     """
     local = {"num_cpus": max(collaboration.reserved_cpus, os.cpu_count() or 1), "include_dashboard": False}
+    # Ray Train takes one report in at each poll of its controller, which by default comes every two seconds.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     ray.init(
         address=address or "local",
         log_to_driver=False,

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 
 
 def free_port() -> int:

@@ -27,7 +27,7 @@ from colllm_ray.lab.collaboration import lab_config
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
-from colllm_ray.training.train import train
+from tests.commands import run_colllm
 
 CONTEXT = 64
 
@@ -102,12 +102,18 @@ def ray_local(lab: Collaboration) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def lab_run(lab: Collaboration, ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """`colllm demo` as a user runs it: its folder and what it printed."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    status, output = run_colllm("demo", "--out", out)
+    assert status == 0, output
+    return out, output
+
+
+@pytest.fixture(scope="session")
+def lab_run(demo: tuple[Path, str]) -> Path:
     """A run folder of the lab: scored and trained."""
-    run = tmp_path_factory.mktemp("lab-run")
-    score(lab, run)
-    train(lab, run)
-    return run
+    return demo[0]
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from colllm_ray.data.rows import Message, NumberedRow, Row, read_jsonl
+from colllm_ray.data.rows import Message, NumberedRow, read_jsonl
 from colllm_ray.errors import ColllmError
 
 
@@ -73,59 +74,96 @@ def encode_prompt(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -
         if len(messages) != 1 or messages[0].role != "user":
             raise ColllmError("the base's tokenizer has no chat template: it takes one user message, nothing else")
         return _ids(tokenizer, messages[0].content)
-    return _chat_ids(messages, tokenizer, add_generation_prompt=True)
+    text = _chat_text(messages, tokenizer, add_generation_prompt=True)
+    return _ids(tokenizer, text, add_special_tokens=False)
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end an answer: the tokenizer's own, and the one with which its chat template ends a turn."""
+    ends = {int(tokenizer.eos_token_id)}
+    if tokenizer.chat_template is not None:
+        turns = [Message(role="user", content="a"), Message(role="assistant", content="b")]
+        ids, offsets = _ids_and_offsets(tokenizer, _chat_text(turns, tokenizer), add_special_tokens=False)
+        start = len(_chat_text(turns[:1], tokenizer, add_generation_prompt=True))
+        after = [token for token, (begin, _) in zip(ids, offsets, strict=True) if begin >= start]
+        ends.update(next(([token] for token in after if token in tokenizer.all_special_ids), []))
+    return frozenset(ends)
 
 
 def encode_row(numbered: NumberedRow, example_id: str, tokenizer: PreTrainedTokenizerBase) -> Example:
     """One row as an example. Raises ColllmError that names where the row stands."""
     row = numbered.row
-    if row.messages is None:
-        input_ids, target_mask = _encode_completion(row, tokenizer)
-    else:
-        input_ids, target_mask = _encode_messages(row.messages, numbered.source, tokenizer)
-    if not target_mask or target_mask[0]:
+    try:
+        if row.messages is None:
+            input_ids, target_mask = _encode_completion(row.prompt or "", row.completion or "", tokenizer)
+        else:
+            input_ids, target_mask = _encode_messages(row.messages, tokenizer)
+    except ColllmError as error:
+        raise ColllmError(f"{numbered.source}: {error}") from error
+    if not any(target_mask) or target_mask[0]:
         raise ColllmError(f"{numbered.source}: has an empty prompt; a model needs at least one token before the answer")
     return Example(example_id, input_ids, target_mask, row.domain)
 
 
-def _encode_completion(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[bool]]:
-    prompt = _ids(tokenizer, row.prompt or "")
-    completion = [*_ids(tokenizer, row.completion or "", is_start=False), int(tokenizer.eos_token_id)]
-    return prompt + completion, [False] * len(prompt) + [True] * len(completion)
-
-
-def _encode_messages(
-    messages: list[Message], source: str, tokenizer: PreTrainedTokenizerBase
+def _encode_completion(
+    prompt: str, completion: str, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[bool]]:
+    """Encoded in one piece, so that a completion's first token is what a model would write there."""
+    end = int(tokenizer.eos_token_id)
+    ids, offsets = _ids_and_offsets(tokenizer, prompt + completion)
+    if ids and ids[-1] == end:  # some tokenizers write it themselves
+        ids, offsets = ids[:-1], offsets[:-1]
+    boundary = len(prompt)
+    if any(begin < boundary < stop for begin, stop in offsets):  # a token would be half prompt, half completion
+        prompt_ids = _ids(tokenizer, prompt)
+        ids = prompt_ids + _ids(tokenizer, completion, add_special_tokens=False)
+        mask = [i >= len(prompt_ids) for i in range(len(ids))]
+    else:
+        mask = [stop > boundary for _, stop in offsets]
+    return [*ids, end], [*mask, True]
+
+
+def _encode_messages(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[bool]]:
     if tokenizer.chat_template is None:
-        raise ColllmError(f"{source}: holds 'messages', but the base's tokenizer has no chat template")
-    input_ids = _chat_ids(messages, tokenizer, add_generation_prompt=False)
-    target_mask = [False] * len(input_ids)
+        raise ColllmError("holds 'messages', but the base's tokenizer has no chat template")
+    text = _chat_text(messages, tokenizer)
+    ids, offsets = _ids_and_offsets(tokenizer, text, add_special_tokens=False)
+    mask = [False] * len(ids)
     for i, message in enumerate(messages):
         if message.role != "assistant":
             continue
-        before = _chat_ids(messages[:i], tokenizer, add_generation_prompt=True)
-        through = _chat_ids(messages[: i + 1], tokenizer, add_generation_prompt=False)
-        if through[: len(before)] != before or input_ids[: len(through)] != through:
+        before = _chat_text(messages[:i], tokenizer, add_generation_prompt=True)
+        if not text.startswith(before):
             raise ColllmError(
-                f"{source}: the base's chat template writes message {i} differently when another follows; "
-                "its targets cannot be told apart"
+                f"the base's chat template does not write the prompt of message {i} as the conversation goes on, "
+                "so its targets cannot be told apart"
             )
-        for t in range(len(before), _turn_end(through, len(before), int(tokenizer.eos_token_id))):
-            target_mask[t] = True
-    return input_ids, target_mask
+        start = next(t for t, (begin, _) in enumerate(offsets) if begin >= len(before))
+        for t in range(start, _turn_end(ids, start, tokenizer)):
+            mask[t] = True
+    return ids, mask
 
 
-def _turn_end(ids: list[int], start: int, end_token: int) -> int:
+def _turn_end(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:
     """Where a turn that begins at `start` is over: behind its end token, whatever the template writes after that."""
-    return ids.index(end_token, start) + 1 if end_token in ids[start:] else len(ids)
+    special = set(tokenizer.all_special_ids)
+    return next((t + 1 for t in range(start, len(ids)) if ids[t] in special), len(ids))
 
 
-def _chat_ids(messages: list[Message], tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool) -> list[int]:
+def _chat_text(messages: list[Message], tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool = False) -> str:
     turns = [message.model_dump() for message in messages]
-    text = tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False)
-    return list(tokenizer(str(text), add_special_tokens=False)["input_ids"])
+    try:
+        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
+    except jinja2.TemplateError as error:
+        raise ColllmError(f"the base's chat template refuses the messages: {error}") from error
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str, is_start: bool = True) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=is_start)["input_ids"])
+def _ids_and_offsets(
+    tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool = True
+) -> tuple[list[int], list[tuple[int, int]]]:
+    encoded = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
+    return list(encoded["input_ids"]), list(encoded["offset_mapping"])
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool = True) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])

@@ -25,4 +25,6 @@ def pieces_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[st
             continue
         pieces.append(new[len(old) :])
         before, done = done, end
+    if pieces:  # a character that the answer was cut in
+        pieces[-1] += text_of(ids, tokenizer)[len("".join(pieces)) :]
     return pieces

@@ -27,13 +27,31 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Equal for tokenizers that turn every text into the same ids, wherever they are stored (16 hex digits)."""
-    parts: dict[str, object] = {"vocabulary": sorted(tokenizer.get_vocab().items()), "end": tokenizer.eos_token_id}
+def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Equal for tokenizers that turn every text into the same ids, whatever their templates (16 hex digits)."""
+    parts: dict[str, object] = {"vocabulary": sorted(tokenizer.get_vocab().items())}
+    parts.update({key: _backend(tokenizer).get(key) for key in ("normalizer", "pre_tokenizer", "model")})
+    return _hash(parts)
+
+
+def encoding_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Names all that examples depend on: vocabulary, end token, chat template, special tokens added (16 hex digits)."""
+    return _hash(
+        {
+            "vocabulary": vocabulary_hash(tokenizer),
+            "end": tokenizer.eos_token_id,
+            "template": tokenizer.chat_template,
+            "post_processor": _backend(tokenizer).get("post_processor"),
+        }
+    )
+
+
+def _backend(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        written = json.loads(backend.to_str())
-        parts.update({key: written[key] for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")})
+    return {} if backend is None else dict(json.loads(backend.to_str()))
+
+
+def _hash(parts: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -45,7 +63,7 @@ def shared_tokenizer(collaboration: Collaboration) -> PreTrainedTokenizerBase:
     base = load_tokenizer(collaboration.base)
     for expert in collaboration.experts:
         other = load_tokenizer(expert)
-        if tokenizer_hash(other) != tokenizer_hash(base):
+        if vocabulary_hash(other) != vocabulary_hash(base):
             raise ColllmError(
                 f"the base ({collaboration.base.model}, {len(base)} tokens) and the expert {expert.name!r} "
                 f"({expert.model}, {len(other)} tokens) have different tokenizers; "

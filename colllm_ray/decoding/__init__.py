@@ -1,5 +1,5 @@
 """The collaborative loop: one answer, written token by token by several models.
 
-In: a prompt's token ids, the models behind their clients, a threshold. Out: tokens, each with its author. This room
-knows neither text nor where the models run, and no Ray.
+In: a prompt's token ids, the models behind their clients, a threshold. Out: tokens, each with its author. The loop
+knows neither text nor where the models run; `team.py` puts a trained collaboration behind it. No Ray.
 """

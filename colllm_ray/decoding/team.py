@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from colllm_ray.config import ModelConfig
+from colllm_ray.data.examples import end_tokens
 from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.decoding.loop import WrittenToken, decode, decode_alone
 from colllm_ray.decoding.model_client import ModelClient
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
-from colllm_ray.engine.language_model import LanguageModel, shared_context
+from colllm_ray.engine.language_model import LanguageModel, shared_context, weights_revision
 from colllm_ray.engine.stepper import Stepper
 from colllm_ray.errors import ColllmError
 
@@ -41,10 +42,12 @@ class TeamSpec:
 
     @classmethod
     def of(cls, trained: TrainedCollaboration) -> TeamSpec:
-        """Raises ColllmError where the members do not share a tokenizer, or the head is not for this base."""
+        """Raises ColllmError where the members do not share a tokenizer, or the base is not the head's any more."""
         tokenizer = shared_tokenizer(trained.collaboration)
-        context = shared_context(trained.collaboration)
-        return cls(trained, len(tokenizer), context, frozenset({int(tokenizer.eos_token_id)}))
+        base = trained.collaboration.base
+        if weights_revision(base) != trained.base_revision:
+            raise ColllmError(f"{base.model}: has other weights than when the head was trained; train it again")
+        return cls(trained, len(tokenizer), shared_context(trained.collaboration), end_tokens(tokenizer))
 
     @property
     def members(self) -> dict[str, ModelConfig]:

@@ -1,5 +1,6 @@
 """Who writes the next token: the head, its loss, its weak labels, the decision rule and its threshold.
 
-In: hidden states and members' log-probs. Out: scores s_t, losses, authors, thresholds. Pure functions of tensors; this
-room knows no model, no file but the head's own, and no Ray. Symbols as in docs/method.md.
+In: hidden states and members' log-probs. Out: scores s_t, losses, authors, thresholds, all pure functions of tensors;
+`trained.py` is the folder that training leaves. This room knows no language model and no Ray. Symbols as in
+docs/method.md.
 """

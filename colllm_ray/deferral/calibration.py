@@ -37,7 +37,8 @@ def calibrate(scores: Tensor, top1: Tensor, example: Tensor, steps: int = 100) -
     """Tries every threshold that makes a difference and chooses the best; tells the candidates at 0, 1/steps, .., 1.
 
     scores [N, K]; top1 [N, K] bool; example [N] numbers the examples from 0. The best has the highest exact match,
-    then token accuracy; of several equal ones the middle, which is furthest from where things change.
+    then token accuracy; of several equal ones the middle, which is furthest from where things change. Frequencies that
+    no threshold gives, because scores are equal, are told as the nearest one that some threshold does.
     """
     author, p_defer = decide(scores, 0.0)
     order = torch.argsort(p_defer, descending=True)
@@ -47,19 +48,32 @@ def calibrate(scores: Tensor, top1: Tensor, example: Tensor, steps: int = 100) -
     token_accuracy = _token_accuracy_by_cut(base_right, expert_right)
     thresholds = torch.cat([p_defer.new_ones(1), p_defer, p_defer.new_zeros(1)]).unfold(0, 2, 1).mean(1)  # [N + 1]
 
-    quality = torch.stack([exact_match, token_accuracy], dim=1)
-    # A cut between equal values cannot be made by a threshold.
-    possible = torch.cat([p_defer.new_ones(1) > 0, p_defer[:-1] > p_defer[1:], p_defer[-1:] > 0])
-    best = max(quality[possible].tolist())
-    equal = ((quality == torch.tensor(best)).all(1) & possible).nonzero()[:, 0]
-    cuts = [round(step * len(p_defer) / steps) for step in range(steps + 1)]
+    quality = torch.stack([exact_match, token_accuracy], dim=1)  # [N + 1, 2]
+    # No threshold cuts between equal values.
+    possible = torch.cat([p_defer[:1] < 1, p_defer[:-1] > p_defer[1:], p_defer[-1:] > 0]).nonzero()[:, 0]
+    chosen = possible[_middle_of_the_best(quality[possible].tolist())]
+    wanted = torch.linspace(0, len(p_defer), steps + 1)
+    told = possible[(possible[None, :] - wanted[:, None]).abs().argmin(dim=1)].unique()
     return Calibration(
-        threshold=float(thresholds[equal[len(equal) // 2]]),
+        threshold=float(thresholds[chosen]),
         candidates=tuple(
             Candidate(cut / len(p_defer), float(thresholds[cut]), float(exact_match[cut]), float(token_accuracy[cut]))
-            for cut in cuts
+            for cut in told.tolist()
         ),
     )
+
+
+def _middle_of_the_best(quality: list[list[float]]) -> int:
+    """The index in the middle of the longest run of indices whose quality is the best there is."""
+    best = max(quality)
+    runs: list[list[int]] = [[]]
+    for i, value in enumerate(quality):
+        if value == best:
+            runs[-1].append(i)
+        elif runs[-1]:
+            runs.append([])
+    longest = max(runs, key=len)
+    return longest[len(longest) // 2]
 
 
 # Below, targets come in the order of falling p_defer, and a cut a in 0..N defers the first a of them.

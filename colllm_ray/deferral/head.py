@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,14 @@ class DeferralHead(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(experts, hidden_size))
         self.bias = nn.Parameter(torch.zeros(experts))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> DeferralHead:
+        """The head with these weights: "weight" [M, D] and "bias" [M]."""
+        experts, hidden_size = tensors["weight"].shape
+        head = cls(hidden_size, experts)
+        head.load_state_dict(tensors)
+        return head
 
     def forward(self, hidden: Tensor) -> Tensor:
         """h [N, D] float32 -> s [N, K], s[:, 0] = 0."""

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
@@ -50,7 +51,7 @@ class LanguageModel:
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
         return cls(model.to(config.device), vocab_size)
 
@@ -95,8 +96,14 @@ def load_model_config(config: ModelConfig) -> PretrainedConfig:
 
 
 def shared_context(collaboration: Collaboration) -> int:
-    """The longest text that every member can take, in tokens."""
-    return min(int(load_model_config(config).max_position_embeddings) for config in collaboration.members.values())
+    """The longest text that every member can take, in tokens. Raises ColllmError for a model that does not say."""
+    lengths = {}
+    for name, config in collaboration.members.items():
+        length = getattr(load_model_config(config).get_text_config(), "max_position_embeddings", None)
+        if not isinstance(length, int):
+            raise ColllmError(f"{config.model}: its config.json has no `max_position_embeddings`; {name} needs one")
+        lengths[name] = length
+    return min(lengths.values())
 
 
 def weights_revision(config: ModelConfig) -> str:

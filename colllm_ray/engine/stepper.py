@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.messages import Behind, Extend, Extended
 
+_Waiting = tuple[Extend, "asyncio.Future[Extended | Behind]"]
+
 
 class Stepper:
     """Serves many tasks of one event loop with one engine, whose steps run in a thread of their own."""
@@ -15,7 +17,7 @@ class Stepper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._waiting: list[tuple[Extend, asyncio.Future[Extended | Behind]]] = []
+        self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
 
     async def extend(self, request: Extend) -> Extended | Behind:
@@ -27,25 +29,36 @@ class Stepper:
         return await answer
 
     async def close(self, session: str) -> None:
-        """Forgets a session, once the step that is running is over."""
+        """Forgets a session, once the step that is running is over; what it still waited for is given up."""
+        for waiting in [waiting for waiting in self._waiting if waiting[0].session == session]:
+            self._waiting.remove(waiting)
+            waiting[1].cancel()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.close, session)
 
     async def _step_while_any_wait(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, []
+                batch = [waiting for waiting in self._waiting if not waiting[1].done()]  # the others have gone away
+                self._waiting = []
                 try:
-                    replies = await loop.run_in_executor(
-                        self._thread, self._engine.extend, [request for request, _ in batch]
-                    )
-                except Exception as error:  # noqa: BLE001 (the callers get it; the next step goes on)
-                    for _, answer in batch:
-                        if not answer.done():
-                            answer.set_exception(error)
-                    continue
-                for (_, answer), reply in zip(batch, replies, strict=True):
-                    if not answer.done():  # a caller that has gone away has cancelled its future
-                        answer.set_result(reply)
+                    await self._step(batch)
+                except Exception:  # noqa: BLE001 (which request it was shows when each is served alone)
+                    for waiting in batch:
+                        await self._step_alone(waiting)
         finally:
             self._running = None
+
+    async def _step(self, batch: list[_Waiting]) -> None:
+        requests = [request for request, _ in batch]
+        replies = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.extend, requests)
+        for (_, answer), reply in zip(batch, replies, strict=True):
+            if not answer.done():
+                answer.set_result(reply)
+
+    async def _step_alone(self, waiting: _Waiting) -> None:
+        # Serving a request twice is no harm: a session that holds more than `start` is cut back to it.
+        try:
+            await self._step([waiting])
+        except Exception as error:  # noqa: BLE001 (it is the caller's to handle)
+            if not waiting[1].done():
+                waiting[1].set_exception(error)

@@ -17,7 +17,7 @@ from colllm_ray.data.examples import Example, read_examples
 from colllm_ray.data.text import text_of
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.loop import WrittenToken
-from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.team import AnswerRequest
 from colllm_ray.deferral.loss import marginal_logprob
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.language_model import shared_context
@@ -32,16 +32,16 @@ CONCURRENT_ANSWERS = 16
 T = TypeVar("T")
 
 
-def evaluate(trained: TrainedCollaboration, data: Path) -> Evaluation:
+def evaluate(trained: TrainedCollaboration, data: Path, workspace: Path) -> Evaluation:
     """Answers every row's prompt through Ray Serve, by each member alone and by all together, and scores every row.
 
-    An answer may have one token more than the longest reference: none of that length could be right. Raises
-    ColllmError where the data is wrong.
+    An answer may have one token more than the longest reference: none of that length could be right. `workspace` is a
+    folder that all nodes see; what is written there is deleted in the end. Raises ColllmError where the data is wrong.
     """
     collaboration = trained.collaboration
     tokenizer = load_tokenizer(collaboration.base)
     examples = list(read_examples(data, "test", tokenizer, shared_context(collaboration)))
-    nll = _negative_log_likelihoods(trained, data)
+    nll = _negative_log_likelihoods(trained, data, workspace)
     answers = _answers(trained, examples)
     return Evaluation(
         name=collaboration.name,
@@ -61,10 +61,10 @@ def evaluate(trained: TrainedCollaboration, data: Path) -> Evaluation:
     )
 
 
-def _negative_log_likelihoods(trained: TrainedCollaboration, data: Path) -> dict[str, Tensor]:
+def _negative_log_likelihoods(trained: TrainedCollaboration, data: Path, workspace: Path) -> dict[str, Tensor]:
     """For each member and the collaboration: the sum over each example's targets [examples], in nats."""
     files = {"test": str(data)}
-    with tempfile.TemporaryDirectory(prefix="colllm-evaluate-") as folder:
+    with tempfile.TemporaryDirectory(prefix="evaluation-", dir=workspace) as folder:
         score_files(trained.collaboration, files, Path(folder))
         scores = ScoreFolder.of(trained.collaboration, files, Path(folder)).read("test")
     with torch.no_grad():
@@ -76,14 +76,14 @@ def _negative_log_likelihoods(trained: TrainedCollaboration, data: Path) -> dict
 
 def _answers(trained: TrainedCollaboration, examples: list[Example]) -> Mapping[str, list[tuple[WrittenToken, ...]]]:
     """For each member and the collaboration: the answer to every example."""
-    longest = max(len(example.completion_ids) for example in examples)
-    context = TeamSpec.of(trained).context
+    max_tokens = 1 + max(len(example.completion_ids) for example in examples)
+    context = shared_context(trained.collaboration)
+    answers = {}
     with running_router(trained) as router, progress_bars() as progress, ThreadPoolExecutor(CONCURRENT_ANSWERS) as pool:
-        return {
-            who: list(_follow(progress, f"answer {who}", len(examples), pool.map(answer_one, examples)))
-            for who in (*trained.collaboration.members, COLLABORATION)
-            for answer_one in [_Answerer(router, who, longest + 1, context)]
-        }
+        for who in (*trained.collaboration.members, COLLABORATION):
+            answer_one = _Answerer(router, who, max_tokens, context)
+            answers[who] = list(_follow(progress, f"answer {who}", len(examples), pool.map(answer_one, examples)))
+    return answers
 
 
 class _Answerer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
@@ -68,10 +69,9 @@ def _chosen(evaluation: Evaluation) -> list[Answered]:
     return chosen
 
 
-def _ordered(who: object) -> list[str]:
+def _ordered(who: Iterable[str]) -> list[str]:
     """Everyone that answered, the collaboration last."""
-    names = list(who)  # type: ignore[call-overload]
-    return [*(name for name in names if name != COLLABORATION), COLLABORATION]
+    return [*(name for name in who if name != COLLABORATION), COLLABORATION]
 
 
 def _percent(share: float) -> str:

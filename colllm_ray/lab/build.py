@@ -49,10 +49,14 @@ def build_lab(out: Path, recipe: Recipe) -> None:
         world = make_world(recipe.domains, recipe.facts, recipe.seed)
     except ValueError as error:
         raise ColllmError(str(error)) from error
+    for domain in world:
+        empty = [split for split, facts in split_facts(domain, recipe.seed).items() if not facts]
+        if empty:
+            raise ColllmError(f"{recipe.facts} facts are too few: {domain.name} has none for {', '.join(empty)}")
     unfinished = out.with_name(f"{out.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    _write_data(world, recipe, unfinished)
+    write_data(world, recipe, unfinished)
     tokenizer = train_tokenizer(_all_texts(world), recipe.vocab_size)
     for member in (*recipe.domains, BASE):
         tokenizer.save_pretrained(unfinished / member)
@@ -65,7 +69,8 @@ def save_half(model: torch.nn.Module, folder: Path) -> None:
     model.half().save_pretrained(folder)  # type: ignore[operator]
 
 
-def _write_data(world: list[Domain], recipe: Recipe, out: Path) -> None:
+def write_data(world: list[Domain], recipe: Recipe, out: Path) -> None:
+    """Writes the questions, lab.yaml and recipe.json into a folder; the models are still to come."""
     for split in ("train", "validation", "test"):
         in_forms = rows_in_turns if split == "test" else rows_in_every_form
         rows = [row for domain in world for row in in_forms(domain, split_facts(domain, recipe.seed)[split])]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -28,8 +30,13 @@ def trained_lab(address: str | None) -> Path:
     revisions = [weights_revision(config) for config in collaboration.members.values()]
     key = hashlib.sha256(repr((__version__, str(SHIPPED), revisions)).encode()).hexdigest()[:16]
     run = user_cache_path("colllm_ray") / f"lab-{key}"
-    if not (run / "collaboration").is_dir():
+    if not run.is_dir():
+        unfinished = run.with_name(f"{run.name}.{os.getpid()}.tmp")  # two first uses do not meet
         with ray_session(address, collaboration):
-            score(collaboration, run)
-            train(collaboration, run)
+            score(collaboration, unfinished)
+            train(collaboration, unfinished)
+        if run.is_dir():
+            shutil.rmtree(unfinished)
+        else:
+            unfinished.rename(run)
     return run / "collaboration"

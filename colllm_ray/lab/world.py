@@ -76,18 +76,20 @@ def bear_facts(count: int, rng: random.Random) -> list[Fact]:
 
 def math_facts(count: int, rng: random.Random) -> list[Fact]:
     """Products of two powers of one number; no two facts share their value, so that none gives another away."""
-    powers = [(base, exponent) for base in range(2, 100) for exponent in range(2, 9) if base**exponent < 10**6]
-    rng.shuffle(powers)
-    powers.insert(0, (5, 5))
     facts: dict[int, Fact] = {}
-    for base, exponent in powers:
-        left = 3 if (base, exponent) == (5, 5) else rng.randint(1, exponent - 1)
-        letter = "a" if (base, exponent) == (5, 5) else rng.choice("abcnxyz")
-        entity = f"{letter}^{left} * {letter}^{exponent - left} if {letter} = {base}"
-        facts.setdefault(base**exponent, Fact(entity, (f"{base**exponent}.",)))
-    if len(facts) < count:
-        raise ValueError(f"the domain 'math' has {len(facts)} facts at most, {count} were asked for")
-    return list(facts.values())
+    facts[5**5] = Fact("a^3 * a^2 if a = 5", ("3125.",))
+    for below, largest in ((10**6, 8), (10**9, 9), (10**12, 12)):  # bigger numbers where more are asked for
+        powers = [(base, n) for base in range(2, 100) for n in range(2, largest + 1) if base**n < below]
+        rng.shuffle(powers)
+        for base, exponent in powers:
+            if base**exponent == 5**5:
+                continue
+            left, letter = rng.randint(1, exponent - 1), rng.choice("abcnxyz")
+            entity = f"{letter}^{left} * {letter}^{exponent - left} if {letter} = {base}"
+            facts.setdefault(base**exponent, Fact(entity, (f"{base**exponent}.",)))
+        if len(facts) >= count:
+            return list(facts.values())
+    raise ValueError(f"the domain 'math' has {len(facts)} facts at most, {count} were asked for")
 
 
 def city_facts(count: int, rng: random.Random) -> list[Fact]:

@@ -11,18 +11,19 @@ from transformers import PreTrainedTokenizerBase
 
 from colllm_ray import __version__
 from colllm_ray.config import ModelConfig
-from colllm_ray.data.tokenizer import tokenizer_hash
+from colllm_ray.data.tokenizer import encoding_hash
 from colllm_ray.engine.language_model import weights_revision
 from colllm_ray.errors import ColllmError
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a file was made from. `model` and `revision` are empty for the examples, which no model has made."""
+    """What a file was made from. The examples, which no model has made, have no `model`, `revision` and `dtype`."""
 
     collaboration: str
     model: str
     revision: str
+    dtype: str
     tokenizer: str
     data: str
     version: str = __version__
@@ -62,8 +63,9 @@ def provenances(
     collaboration: str, members: Mapping[str, ModelConfig], tokenizer: PreTrainedTokenizerBase, files: Mapping[str, str]
 ) -> dict[str, Provenance]:
     """What each member's scores, and "examples", would come from now."""
-    tokens, data = tokenizer_hash(tokenizer), data_hash(files)
-    made_from = {"examples": Provenance(collaboration, "", "", tokens, data)}
+    common = {"collaboration": collaboration, "tokenizer": encoding_hash(tokenizer), "data": data_hash(files)}
+    made_from = {"examples": Provenance(model="", revision="", dtype="", **common)}
     for name, config in members.items():
-        made_from[name] = Provenance(collaboration, config.model, weights_revision(config), tokens, data)
+        revision = weights_revision(config)
+        made_from[name] = Provenance(model=config.model, revision=revision, dtype=config.dtype, **common)
     return made_from

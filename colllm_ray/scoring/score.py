@@ -16,10 +16,20 @@ from colllm_ray.config import Collaboration
 from colllm_ray.data.examples import Example, read_examples
 from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.engine.language_model import shared_context
+from colllm_ray.errors import ColllmError
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.provenance import Provenance, provenances
 from colllm_ray.scoring.scorer import Scorer, ScoringTask
-from colllm_ray.scoring.shards import EXAMPLES, FEATURES, SCORES, check_shard, shard_path, write_shard
+from colllm_ray.scoring.shards import (
+    EXAMPLES,
+    FEATURES,
+    SCORES,
+    Manifest,
+    check_shard,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 
 
 def score(collaboration: Collaboration, run: Path) -> None:
@@ -34,18 +44,22 @@ def score(collaboration: Collaboration, run: Path) -> None:
 
 def score_files(collaboration: Collaboration, files: Mapping[str, str], scores: Path) -> None:
     """Scores the given data files, by split, into the folder `scores`; as `score` does for a run."""
-    tokenizer = shared_tokenizer(collaboration)
+    tokenizer, context = shared_tokenizer(collaboration), shared_context(collaboration)
     made_from = provenances(collaboration.name, collaboration.members, tokenizer, files)
-    if not check_shard(shard_path(scores / "examples", 0), EXAMPLES, made_from["examples"]):
-        _write_examples(
-            (
-                (split, example)
-                for split, path in files.items()
-                for example in read_examples(path, split, tokenizer, shared_context(collaboration))
-            ),
-            scores / "examples",
-            collaboration.scoring.shard_size,
-            made_from["examples"],
+    manifest = _checked_examples(scores / "examples", made_from["examples"])
+    if manifest is None:
+        examples = (
+            (split, example)
+            for split, path in files.items()
+            for example in read_examples(path, split, tokenizer, context)
+        )
+        manifest = _write_examples(
+            examples, scores / "examples", collaboration.scoring.shard_size, made_from["examples"]
+        )
+    elif manifest.longest > context:
+        raise ColllmError(
+            f"{scores / 'examples'}: the longest example has {manifest.longest} tokens, the context of a model is "
+            f"only {context}; leave that model out, or shorten the data"
         )
     tasks = [
         ScoringTask(
@@ -59,7 +73,7 @@ def score_files(collaboration: Collaboration, files: Mapping[str, str], scores: 
         )
         for member, config in collaboration.members.items()
     ]
-    shards = len(list((scores / "examples").glob("*.parquet")))
+    shards = manifest.shards
     missing = {task.member: _missing_shards(task, shards) for task in tasks}
     with progress_bars() as progress, ThreadPoolExecutor(len(tasks)) as threads:
         runs = [threads.submit(_score_member, task, shards, missing[task.member], progress) for task in tasks]
@@ -67,34 +81,42 @@ def score_files(collaboration: Collaboration, files: Mapping[str, str], scores: 
             running.result()
 
 
+def _checked_examples(folder: Path, made_from: Provenance) -> Manifest | None:
+    """What an earlier call has left, every shard read and found right; None where there is nothing finished."""
+    manifest = Manifest.read(folder)
+    for index in range(manifest.shards if manifest else 0):
+        read_shard(shard_path(folder, index), EXAMPLES, made_from)
+    return manifest
+
+
 def _write_examples(
     examples: Iterator[tuple[str, Example]], folder: Path, shard_size: int, made_from: Provenance
-) -> None:
+) -> Manifest:
     """Writes all shards into a folder of another name first: the examples are there whole or not at all."""
     unfinished = folder.with_name("examples.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
+    shards = count = longest = 0
     try:
-        _write_shards(examples, unfinished, shard_size, made_from)
+        while shard := list(islice(examples, shard_size)):
+            columns: dict[str, list[object]] = {
+                "example_id": [example.example_id for _, example in shard],
+                "split": [split for split, _ in shard],
+                "domain": [example.domain for _, example in shard],
+                "input_ids": [example.input_ids for _, example in shard],
+                "target_mask": [example.target_mask for _, example in shard],
+            }
+            write_shard(shard_path(unfinished, shards), columns, EXAMPLES, made_from)
+            shards, count = shards + 1, count + len(shard)
+            longest = max(longest, *(len(example.input_ids) for _, example in shard))
+        manifest = Manifest(shards, count, longest)
+        manifest.write(unfinished)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    if folder.exists():  # without a manifest: somebody has deleted a part of it
+        shutil.rmtree(folder)
     unfinished.rename(folder)
-
-
-def _write_shards(
-    examples: Iterator[tuple[str, Example]], folder: Path, shard_size: int, made_from: Provenance
-) -> None:
-    index = 0
-    while shard := list(islice(examples, shard_size)):
-        columns: dict[str, list[object]] = {
-            "example_id": [example.example_id for _, example in shard],
-            "split": [split for split, _ in shard],
-            "domain": [example.domain for _, example in shard],
-            "input_ids": [example.input_ids for _, example in shard],
-            "target_mask": [example.target_mask for _, example in shard],
-        }
-        write_shard(shard_path(folder, index), columns, EXAMPLES, made_from)
-        index += 1
+    return manifest
 
 
 def _missing_shards(task: ScoringTask, shards: int) -> list[int]:

@@ -15,7 +15,7 @@ from colllm_ray.config import Collaboration
 from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.provenance import Provenance, provenances
-from colllm_ray.scoring.shards import EXAMPLES, FEATURES, SCORES, read_shard, shard_path
+from colllm_ray.scoring.shards import EXAMPLES, FEATURES, SCORES, Manifest, read_shard, shard_path
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ class ScoreFolder:
         Raises ColllmError where a table is missing, corrupt, of another origin, or does not fit the examples.
         """
         members = tuple(name for name in self.made_from if name != "examples")
-        shards = len(list((self.path / "examples").glob("*.parquet")))
-        if not shards:
+        manifest = Manifest.read(self.path / "examples")
+        if manifest is None:
             raise ColllmError(f"{self.path}: holds no scores; `colllm score` makes them")
+        shards = manifest.shards
         examples = self._table("examples", "examples", EXAMPLES, shards)
         counts = np.array([sum(mask) for mask in examples["target_mask"].to_pylist()])  # targets of each example
         columns = {name: self._table(name, name, SCORES, shards) for name in members}

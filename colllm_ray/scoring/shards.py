@@ -5,7 +5,9 @@ Shard i of a model's table holds the rows of shard i of the examples, so that a 
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +15,8 @@ import pyarrow.parquet as pq
 
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.provenance import Provenance
+
+MANIFEST = "manifest.json"
 
 EXAMPLES = pa.schema(
     {
@@ -27,6 +31,29 @@ EXAMPLES = pa.schema(
 SCORES = pa.schema({"example_id": pa.string(), "gold_logprob": pa.list_(pa.float32()), "top1": pa.list_(pa.bool_())})
 # D entries for each target token, one token after the other.
 FEATURES = pa.schema({"example_id": pa.string(), "features": pa.list_(pa.float16())})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the examples' folder holds; `longest` is in tokens."""
+
+    shards: int
+    examples: int
+    longest: int
+
+    def write(self, folder: Path) -> None:
+        (folder / MANIFEST).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """The folder's manifest, None where there is no finished folder of examples."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ColllmError(f"{path}: is no manifest ({error}); delete {folder} and score again") from error
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -44,17 +71,17 @@ def write_shard(path: Path, columns: dict[str, list[object]], schema: pa.Schema,
 
 def read_shard(path: Path, schema: pa.Schema, made_from: Provenance) -> pa.Table:
     """A shard's rows. Raises ColllmError where the file is missing, corrupt, or made from something else."""
+    # Shards of examples come and go together, shards of scores one by one.
+    again = f"delete {path.parent if schema == EXAMPLES else path} and score again"
     if not path.is_file():
-        raise ColllmError(f"{path}: is missing; `colllm score` makes it")
+        raise ColllmError(f"{path}: is missing; {again if schema == EXAMPLES else '`colllm score` makes it'}")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise ColllmError(f"{path}: is no readable Parquet file ({error}); delete it and score again") from error
+        raise ColllmError(f"{path}: is no readable Parquet file ({error}); {again}") from error
     made_from.check(table.schema.metadata, path)
     if not table.schema.equals(schema):
-        raise ColllmError(
-            f"{path}: has the columns {table.schema.names}, not {schema.names}; delete it and score again"
-        )
+        raise ColllmError(f"{path}: its columns are {table.schema.names}, not {schema.names}; {again}")
     return table
 
 

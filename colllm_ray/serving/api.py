@@ -10,6 +10,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
 
+from colllm_ray.data.examples import end_tokens
 from colllm_ray.data.rows import Message
 from colllm_ray.data.text import pieces_of, text_of
 from colllm_ray.decoding.loop import WrittenToken
@@ -92,8 +93,8 @@ def chat_answer(
     members: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
 ) -> ChatAnswer:
-    """The answer to a chat request; it ended by itself where its last token is the end token."""
-    ended = bool(written) and written[-1].token == tokenizer.eos_token_id
+    """The answer to a chat request; it ended by itself where its last token is an end token."""
+    ended = bool(written) and written[-1].token in end_tokens(tokenizer)
     text = text_of([token.token for token in written], tokenizer)
     return ChatAnswer(
         id=f"chatcmpl-{uuid4().hex}",

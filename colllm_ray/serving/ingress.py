@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations`: FastAPI reads the types of a method that Serve has wrapped.
 
+import asyncio
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -60,7 +62,12 @@ class Ingress:
             member=self._member(model),
         )
         self._spec.tokens_left(answer)  # refused here, before anything is decoded
-        written = [token async for token in self._router.answer.remote(answer)]
+        stream = self._router.answer.remote(answer)
+        try:
+            written = [token async for token in stream]
+        except asyncio.CancelledError:  # the client has left
+            stream.cancel()
+            raise
         return chat_answer(model, len(answer.prompt), written, list(self._spec.members), self._tokenizer)
 
     def _member(self, model: str) -> str | None:

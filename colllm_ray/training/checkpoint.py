@@ -34,11 +34,7 @@ def load_checkpoint(folder: Path, head: DeferralHead, optimizer: torch.optim.Ada
 
 def load_head(folder: Path) -> DeferralHead:
     """The head alone."""
-    state = _under("head.", _read(folder)[1])
-    experts, hidden_size = state["weight"].shape
-    head = DeferralHead(hidden_size, experts)
-    head.load_state_dict(state)
-    return head
+    return DeferralHead.from_tensors(_under("head.", _read(folder)[1]))
 
 
 def _read(folder: Path) -> tuple[int, dict[str, Tensor]]:

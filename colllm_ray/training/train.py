@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ def train(collaboration: Collaboration, run: Path) -> TrainedCollaboration:
     head = load_head(Path(_run_trainer(WorkerTask(folder, collaboration.training), run.resolve() / "training").path))
     with torch.no_grad():
         calibration = calibrate(head(validation.features.float()), validation.top1, validation.example)
-    trained = TrainedCollaboration(collaboration, head, calibration)
+    trained = TrainedCollaboration(collaboration, head, calibration, folder.made_from["base"].revision)
     trained.save(run / "collaboration")
     return trained
 
@@ -54,8 +53,6 @@ def _run_trainer(task: WorkerTask, storage: Path) -> Checkpoint:
     # Ray Train restores a run of the same name: the name says all that the result depends on.
     name = hashlib.sha256(repr((task.config, task.scores.made_from)).encode()).hexdigest()[:16]
     log = storage / name / "epochs.jsonl"
-    # Ray Train takes one report in at each poll of its controller, which by default comes every two seconds.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     trainer = TorchTrainer(
         _train_worker,
         train_loop_config={"task": task},
@@ -96,6 +93,8 @@ def _train_worker(loop_config: dict[str, WorkerTask]) -> None:
 
 
 def _check_finite(scores: Scores, folder: ScoreFolder) -> None:
+    if not scores.features.isfinite().all():
+        raise ColllmError(f"{folder.path / 'features'}: not all of the base's hidden states are finite in float16")
     bad = ~scores.gold_logprob.isfinite()
     if bad.any():
         target, member = (int(index) for index in bad.nonzero()[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from colllm_ray.data.examples import Example, encode_prompt, read_examples
+from colllm_ray.data.examples import Example, encode_prompt, end_tokens, read_examples
 from colllm_ray.data.rows import Message
 from colllm_ray.errors import ColllmError
 
@@ -41,15 +41,51 @@ def test_every_turn_of_the_assistant_is_a_target(tokenizer: PreTrainedTokenizerF
     assert tokenizer.decode(example.completion_ids) == "jumps<|end|>"
 
 
+def with_template(tokenizer: PreTrainedTokenizerFast, folder: Path, template: str) -> PreTrainedTokenizerFast:
+    tokenizer.save_pretrained(folder / "tokenizer")
+    other: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    other.chat_template = template
+    return other
+
+
 def test_what_a_template_writes_after_the_end_token_is_no_target(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    other = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tokenizer")
-    other.chat_template = other.chat_template.replace("<|end|>", "<|end|> fox")
+    other = with_template(tokenizer, tmp_path, tokenizer.chat_template.replace("<|end|>", "<|end|> fox"))
     (example,) = read([CHAT], other, tmp_path)
     assert other.decode(example.completion_ids) == "jumps<|end|>"
     assert other.decode(example.input_ids).endswith("<|end|> fox")
+    assert end_tokens(other) == {other.eos_token_id}
+
+
+def test_a_template_may_end_its_turns_with_a_token_of_its_own(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    other = with_template(tokenizer, tmp_path, tokenizer.chat_template.replace("<|end|>", "<|pad|>\n"))
+    (example,) = read([CHAT], other, tmp_path)
+    assert other.decode(example.completion_ids) == "jumps<|pad|>"
+    assert end_tokens(other) == {other.eos_token_id, other.pad_token_id}
+
+
+def test_content_that_melts_into_the_template_is_still_told_apart(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    newlines = {"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "\n\njumps"}]}
+    other = with_template(tokenizer, tmp_path, tokenizer.chat_template.replace("<|assistant|>", "<|assistant|>\n"))
+    (example,) = read([newlines], other, tmp_path)
+    assert other.decode(example.completion_ids).strip() == "jumps<|end|>"
+
+
+def test_a_template_that_refuses_is_reported_with_its_line(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    refusing = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(ColllmError, match=r"rows.jsonl:1: .* refuses the messages: System role not supported"):
+        read([CHAT], with_template(tokenizer, tmp_path, refusing), tmp_path)
+
+
+def test_a_token_across_the_boundary_is_avoided(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (example,) = read([{"prompt": "the qu", "completion": "ick"}], tokenizer, tmp_path)
+    assert tokenizer.decode(example.prompt_ids) == "the qu"
+    assert tokenizer.decode(example.completion_ids) == "ick<|end|>"
 
 
 def test_examples_are_numbered_and_blank_lines_are_not(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

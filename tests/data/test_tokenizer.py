@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from colllm_ray.config import Collaboration
-from colllm_ray.data.tokenizer import shared_tokenizer, tokenizer_hash
+from colllm_ray.data.tokenizer import encoding_hash, shared_tokenizer, vocabulary_hash
 from colllm_ray.errors import ColllmError
 from colllm_ray.lab.tokenizer import train_tokenizer
 
@@ -23,9 +23,21 @@ def collaboration(base: Path, expert: Path) -> Collaboration:
     )
 
 
-def test_a_saved_tokenizer_keeps_its_hash(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_saved_tokenizer_keeps_its_hashes(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
-    assert tokenizer_hash(PreTrainedTokenizerFast.from_pretrained(tmp_path)) == tokenizer_hash(tokenizer)
+    saved = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert vocabulary_hash(saved) == vocabulary_hash(tokenizer)
+    assert encoding_hash(saved) == encoding_hash(tokenizer)
+
+
+def test_another_template_is_the_same_vocabulary_but_encodes_otherwise(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    other = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    other.chat_template = other.chat_template.replace("<|user|>", "<|user|> ")
+    assert vocabulary_hash(other) == vocabulary_hash(tokenizer)
+    assert encoding_hash(other) != encoding_hash(tokenizer)
 
 
 def test_members_may_share_a_tokenizer(model_folder: Callable[[str, int], Path]) -> None:

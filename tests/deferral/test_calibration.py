@@ -40,6 +40,7 @@ def test_equal_scores_stay_together() -> None:
     calibration = calibrate(scores, top1, torch.arange(4))
     author, _ = decide(scores, calibration.threshold)
     assert author.tolist() == [1, 1, 1, 1]
+    assert [(c.frequency, c.exact_match) for c in calibration.candidates] == [(0.0, 0.25), (1.0, 0.75)]
 
 
 def test_the_threshold_lies_between_what_helps_and_what_harms() -> None:

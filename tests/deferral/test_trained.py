@@ -25,7 +25,7 @@ def trained(model_folder: Callable[[str, int], Path], tmp_path: Path) -> Trained
     )
     head = DeferralHead(32, 1)
     torch.nn.init.normal_(head.weight)
-    return TrainedCollaboration(collaboration, head, Calibration(0.25, (Candidate(0.1, 0.25, 0.5, 0.75),)))
+    return TrainedCollaboration(collaboration, head, Calibration(0.25, (Candidate(0.1, 0.25, 0.5, 0.75),)), "r1")
 
 
 def test_what_is_saved_is_loaded(trained: TrainedCollaboration, tmp_path: Path) -> None:
@@ -34,6 +34,7 @@ def test_what_is_saved_is_loaded(trained: TrainedCollaboration, tmp_path: Path) 
     loaded = TrainedCollaboration.load(tmp_path / "collaboration")
     assert loaded.collaboration == trained.collaboration
     assert loaded.calibration == trained.calibration
+    assert loaded.base_revision == "r1"
     assert torch.equal(loaded.head.weight, trained.head.weight)
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -53,8 +54,10 @@ def test_a_missing_or_corrupt_file_is_named(
 
 
 def test_a_head_of_another_collaboration_is_refused(trained: TrainedCollaboration, tmp_path: Path) -> None:
-    TrainedCollaboration(trained.collaboration, DeferralHead(32, 2), trained.calibration).save(tmp_path / "wrong")
-    with pytest.raises(ColllmError, match="is for 2 experts"):
+    trained.save(tmp_path / "wrong")
+    path = tmp_path / "wrong" / "collaboration.yaml"
+    path.write_text(path.read_text().replace("name: other", "name: another"))
+    with pytest.raises(ColllmError, match=r'was trained for the experts \["other"\], .* names \["another"\]'):
         TrainedCollaboration.load(tmp_path / "wrong")
 
 

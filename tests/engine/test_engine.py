@@ -97,9 +97,13 @@ def test_the_least_recently_used_session_makes_room(language_model: LanguageMode
 
 def test_a_padded_output_layer_cannot_choose_its_padding(language_model: LanguageModelOf) -> None:
     model = language_model("llama")
-    narrow = LanguageModel(model.model, vocab_size=200)
-    logits, _ = narrow.forward(torch.tensor([[1, 2]]), torch.tensor([[False, True]]))
-    assert logits.shape == (1, 200)
+    logprobs, _ = plain_forward(model, [1, 2])
+    favourite = int(logprobs.argmax())
+    narrow = LanguageModel(model.model, vocab_size=favourite)  # all from the favourite on is padding
+    (reply,) = Engine(narrow, 1).extend([Extend("a", 0, (1, 2))])
+    assert isinstance(reply, Extended)
+    assert reply.token == int(logprobs[:favourite].argmax())
+    assert reply.logprob == pytest.approx(float(logprobs[:favourite].log_softmax(0).max()), abs=1e-4)
 
 
 @pytest.mark.parametrize(("start", "tokens"), [(-1, (1,)), (0, ())])

@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import pytest
-
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Extend, Extended
@@ -24,23 +22,37 @@ def test_many_tasks_get_the_answers_of_one_at_a_time(language_model: LanguageMod
     assert asyncio.run(together()) == alone
 
 
-def test_an_error_reaches_its_callers_and_the_next_step_works(language_model: LanguageModelOf) -> None:
+def test_an_error_reaches_its_caller_alone(language_model: LanguageModelOf) -> None:
     async def run() -> None:
         stepper = Stepper(Engine(language_model("llama"), 4))
-        with pytest.raises(IndexError):
-            await stepper.extend(Extend("a", 0, (10_000,)))  # no such token
-        assert isinstance(await stepper.extend(Extend("b", 0, (1,))), Extended)
+        bad, good = await asyncio.gather(
+            stepper.extend(Extend("a", 0, (10_000,))),  # no such token
+            stepper.extend(Extend("b", 0, (1,))),
+            return_exceptions=True,
+        )
+        assert isinstance(bad, IndexError)
+        assert isinstance(good, Extended)
+        assert isinstance(await stepper.extend(Extend("b", 1, (2,))), Extended)
 
     asyncio.run(run())
 
 
 def test_a_caller_that_gives_up_disturbs_nobody(language_model: LanguageModelOf) -> None:
     async def run() -> None:
-        stepper = Stepper(Engine(language_model("llama"), 4))
-        gone = asyncio.create_task(stepper.extend(Extend("a", 0, (1,))))
-        stays = asyncio.create_task(stepper.extend(Extend("b", 0, (1,))))
-        await asyncio.sleep(0)  # both wait for the step now
-        gone.cancel()
+        engine = Engine(language_model("llama"), 4)
+        stepper = Stepper(engine)
+        first = asyncio.create_task(stepper.extend(Extend("a", 0, (1,))))
+        await asyncio.sleep(0)  # its step runs now; the others wait for the next
+        await asyncio.sleep(0)
+        cancelled = asyncio.create_task(stepper.extend(Extend("b", 0, (1,))))
+        closed = asyncio.create_task(stepper.extend(Extend("c", 0, (1,))))
+        stays = asyncio.create_task(stepper.extend(Extend("d", 0, (1,))))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await stepper.close("c")
         assert isinstance(await stays, Extended)
+        assert isinstance(await first, Extended)
+        assert closed.cancelled()
+        assert engine.session_count == 2  # a and d
 
     asyncio.run(run())

@@ -9,9 +9,10 @@ from colllm_ray.config import Collaboration
 from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.errors import ColllmError
-from colllm_ray.lab.build import build_lab
+from colllm_ray.lab.build import build_lab, write_data
 from colllm_ray.lab.collaboration import SHIPPED
 from colllm_ray.lab.recipe import Recipe, Shape
+from colllm_ray.lab.world import make_world
 
 SMALL = Recipe(
     domains=("minerals", "stars"),
@@ -45,10 +46,25 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         build_lab(tmp_path, SMALL)
 
 
-def test_a_recipe_that_cannot_be_met_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(ColllmError, match="unknown domain 'cats'"):
-        build_lab(tmp_path / "lab", Recipe(domains=("cats",)))
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe(domains=("cats",)), "unknown domain 'cats'"),
+        (Recipe(facts=3), "3 facts are too few: pharma has none for form"),
+        (Recipe(domains=("rivers",), facts=100_000), "100000 words were asked for; at most"),
+    ],
+)
+def test_a_recipe_that_cannot_be_met_leaves_nothing_behind(recipe: Recipe, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ColllmError, match=message):
+        build_lab(tmp_path / "lab", recipe)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_data_that_ships_is_that_of_the_default_recipe(tmp_path: Path) -> None:
+    recipe = Recipe()
+    write_data(make_world(recipe.domains, recipe.facts, recipe.seed), recipe, tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (SHIPPED / path.name).read_bytes(), path.name
 
 
 def test_what_ships_is_small_and_of_the_default_recipe() -> None:

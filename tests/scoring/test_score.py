@@ -129,6 +129,23 @@ def change_data(tiny: Collaboration, _tmp_path: Path, _run: Path) -> Collaborati
     return tiny
 
 
+def change_dtype(_tiny: Collaboration, tmp_path: Path, _run: Path) -> Collaboration:
+    description = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    description["experts"][0]["dtype"] = "float32"
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(description))
+    return Collaboration.load(tmp_path / "tiny.yaml")
+
+
+def corrupt_example(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collaboration:
+    (run / "scores/examples/part-00001.parquet").write_bytes(b"PAR1")
+    return tiny
+
+
+def lose_example(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collaboration:
+    (run / "scores/examples/part-00004.parquet").unlink()
+    return tiny
+
+
 def corrupt(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collaboration:
     path = run / "scores/mistral/part-00002.parquet"
     path.write_bytes(path.read_bytes()[:-20])
@@ -141,7 +158,10 @@ def corrupt(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collaboration:
         (replace_weights, r"qwen/part-00000.parquet: was made from something else: .*revision"),
         (rename, r"examples/part-00000.parquet: .*collaboration 'tiny', now 'other'"),
         (change_data, r"examples/part-00000.parquet: .*data "),
+        (change_dtype, r"mistral/part-00000.parquet: .*dtype 'auto', now 'float32'"),
         (corrupt, r"mistral/part-00002.parquet: is no readable Parquet"),
+        (corrupt_example, r"examples/part-00001.parquet: is no readable Parquet.* delete .*examples and score again"),
+        (lose_example, r"examples/part-00004.parquet: is missing; delete .*examples and score again"),
     ],
 )
 def test_what_does_not_fit_is_never_mixed(
@@ -158,6 +178,25 @@ def test_what_does_not_fit_is_never_mixed(
     with pytest.raises(ColllmError, match=message):
         read(changed, tiny_run, "train")
     assert shards(tiny_run) == written
+
+
+def test_examples_are_made_again_where_they_were_deleted(tiny: Collaboration, tiny_run: Path) -> None:
+    before = read(tiny, tiny_run, "train")
+    shutil.rmtree(tiny_run / "scores/examples")
+    score(tiny, tiny_run)
+    assert torch.equal(read(tiny, tiny_run, "train").gold_logprob, before.gold_logprob)
+
+
+def test_a_new_member_with_a_shorter_context_is_refused(tiny: Collaboration, tiny_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shorter"
+    shutil.copytree(tiny.experts[1].model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8}))
+    description = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    description["experts"].append({"name": "shorter", "model": str(folder)})
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(description))
+    with pytest.raises(ColllmError, match=r"the longest example has \d+ tokens, the context of a model is only 8"):
+        score(Collaboration.load(tmp_path / "tiny.yaml"), tiny_run)
 
 
 def test_bad_data_leaves_nothing_behind(tiny: Collaboration, tmp_path: Path) -> None:

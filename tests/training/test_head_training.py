@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import multiprocessing
 
 from colllm_ray.config import TrainingConfig
 from colllm_ray.deferral.loss import marginal_logprob
@@ -14,6 +17,7 @@ from colllm_ray.training.head_training import EpochReport, HeadTraining, train_t
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 CONFIG = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=64)
+ONE_STEP_AN_EPOCH = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=10_000)
 
 
 def made_scores(seed: int, examples: int = 60) -> Scores:
@@ -80,3 +84,22 @@ def test_shards_hold_every_target_once() -> None:
     parts = [scores.shard(rank, 3) for rank in range(3)]
     assert sorted(torch.cat([part.example for part in parts]).tolist()) == scores.example.tolist()
     assert sum(len(part.features) for part in parts) == len(scores.features)
+
+
+def train_rank(rank: int, folder: str) -> None:
+    """One of two workers; rank 0 writes its reports."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    reports = run(HeadTraining(made_scores(0).shard(rank, 2), made_scores(1).shard(rank, 2), ONE_STEP_AN_EPOCH))
+    if rank == 0:
+        (Path(folder) / "reports.json").write_text(json.dumps([asdict(report) for report in reports]))
+    dist.destroy_process_group()
+
+
+def test_two_workers_follow_the_gradient_of_one(tmp_path: Path) -> None:
+    """With all tokens in one step, how they fall to the workers makes no difference."""
+    multiprocessing.spawn(train_rank, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    together = json.loads((tmp_path / "reports.json").read_text())
+    alone = [asdict(report) for report in run(HeadTraining(made_scores(0), made_scores(1), ONE_STEP_AN_EPOCH))]
+    for row, expected in zip(together, alone, strict=True):
+        for key in ("loss", "validation_loss", "validation_deferral"):
+            assert row[key] == pytest.approx(expected[key], abs=1e-5)
