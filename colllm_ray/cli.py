@@ -92,27 +92,26 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _lab_build(args: argparse.Namespace) -> None:
     from colllm_ray.lab.build import build_lab
-    from colllm_ray.lab.recipe import Recipe, Shape
+    from colllm_ray.lab.recipe import Recipe
 
     recipe = Recipe(
         domains=tuple(args.domains.split(",")),
         facts=args.facts,
         seed=args.seed,
-        base=Shape(*args.base),
-        expert=Shape(*args.expert),
+        base=args.base,
+        expert=args.expert,
         base_steps=args.base_steps,
         expert_steps=args.expert_steps,
     )
     build_lab(args.out, recipe)
 
 
-def _shape(text: str) -> tuple[int, int]:
-    layers, width = text.split("x")
-    return int(layers), int(width)
-
-
 def _parser() -> argparse.ArgumentParser:
-    from colllm_ray.lab.recipe import Recipe
+    from colllm_ray.lab.recipe import Recipe, Shape
+
+    def size(text: str) -> Shape:
+        layers, width = text.split("x")
+        return Shape(int(layers), int(width))
 
     parser = argparse.ArgumentParser(prog="colllm", description="Several language models write one answer together.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -166,8 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--facts", type=int, default=default.facts, help="facts in each domain")
     build.add_argument("--seed", type=int, default=default.seed, help="of facts, splits and weights")
     for name, shape in (("base", default.base), ("expert", default.expert)):
-        size = (shape.layers, shape.width)
-        build.add_argument(f"--{name}", type=_shape, default=size, metavar="LAYERSxWIDTH", help=f"size of the {name}")
+        is_now = f"{shape.layers}x{shape.width}"
+        build.add_argument(f"--{name}", type=size, default=is_now, metavar="LAYERSxWIDTH", help=f"size of the {name}")
     build.add_argument("--base-steps", type=int, default=default.base_steps, help="training steps of the base")
     build.add_argument("--expert-steps", type=int, default=default.expert_steps, help="training steps of an expert")
     return parser

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 from transformers import (
     AutoModelForCausalLM,
     GPTNeoXConfig,
@@ -32,6 +33,8 @@ from tests.commands import run_colllm
 CONTEXT = 64
 
 ModelFolder = Callable[[str, int], Path]
+
+settings.load_profile("ci")  # the same examples in every run, and no deadlines on a shared machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -134,7 +137,7 @@ def write_tiny(model_folder: ModelFolder) -> Callable[[Path], Collaboration]:
             "name": "tiny",
             "base": {"model": str(model_folder("llama", 0))},
             "experts": [
-                {"name": "mistral", "model": str(model_folder("mistral", 1))},
+                {"name": "mistral", "model": str(model_folder("mistral", 1)), "replicas": 2},
                 {"name": "qwen", "model": str(model_folder("qwen3", 2))},
             ],
             "data": {"train": "train.jsonl", "validation": "validation.jsonl"},

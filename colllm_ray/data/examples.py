@@ -84,9 +84,10 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     if tokenizer.chat_template is not None:
         turns = [Message(role="user", content="a"), Message(role="assistant", content="b")]
         ids, offsets = _ids_and_offsets(tokenizer, _chat_text(turns, tokenizer), add_special_tokens=False)
-        start = len(_chat_text(turns[:1], tokenizer, add_generation_prompt=True))
-        after = [token for token, (begin, _) in zip(ids, offsets, strict=True) if begin >= start]
-        ends.update(next(([token] for token in after if token in tokenizer.all_special_ids), []))
+        before = _chat_text(turns[:1], tokenizer, add_generation_prompt=True)
+        last = ids[_turn_end(ids, _token_at(len(before), offsets), tokenizer) - 1]
+        if last in tokenizer.all_special_ids:
+            ends.add(last)
     return frozenset(ends)
 
 
@@ -138,10 +139,15 @@ def _encode_messages(messages: list[Message], tokenizer: PreTrainedTokenizerBase
                 f"the base's chat template does not write the prompt of message {i} as the conversation goes on, "
                 "so its targets cannot be told apart"
             )
-        start = next(t for t, (begin, _) in enumerate(offsets) if begin >= len(before))
+        start = _token_at(len(before), offsets)
         for t in range(start, _turn_end(ids, start, tokenizer)):
             mask[t] = True
     return ids, mask
+
+
+def _token_at(character: int, offsets: list[tuple[int, int]]) -> int:
+    """The first token that begins at a character of the text or behind it."""
+    return next(t for t, (begin, _) in enumerate(offsets) if begin >= character)
 
 
 def _turn_end(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
@@ -111,11 +111,17 @@ def weights_revision(config: ModelConfig) -> str:
     if not config.is_local:
         return str(load_model_config(config)._commit_hash)
     folder = Path(config.model)
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    if len(files) == 1:
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise ColllmError(f"{folder}: holds no *.safetensors; weights in other formats are not loaded")
+    for path in weights:  # here, rather than in a worker far away: the header tells whether the file is whole
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise ColllmError(f"{path}: is no whole safetensors file: {error}") from error
     digest = hashlib.sha256()
-    for path in files:
+    for path in (folder / "config.json", *weights):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

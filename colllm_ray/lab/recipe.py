@@ -13,6 +13,12 @@ class Shape:
     width: int
     heads: int = 4
 
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.width < 1 or self.width % self.heads:
+            raise ValueError(
+                f"{self.layers} layers of width {self.width}: the width must be a multiple of {self.heads}"
+            )
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, product
 from pathlib import Path
 
-import ray
 import ray.data
 from rich.progress import Progress
 

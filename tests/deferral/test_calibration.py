@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from colllm_ray.deferral.calibration import calibrate
@@ -16,7 +16,6 @@ def quality_by_hand(scores: torch.Tensor, top1: torch.Tensor, threshold: float) 
     return sum(all(right[6 * e : 6 * e + 6]) for e in range(10)) / 10, sum(right) / 60
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_candidates_and_the_best_are_those_of_trying_every_threshold(seed: int) -> None:
     torch.manual_seed(seed)

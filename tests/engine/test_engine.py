@@ -47,7 +47,7 @@ def test_any_interleaving_gives_the_logits_of_a_plain_forward(
         max_size=12,
     )
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
     @given(actions)
     def run(steps: list[tuple[str, str, list[int], int]]) -> None:
         engine = Engine(model, max_sessions=2)

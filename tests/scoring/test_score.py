@@ -180,6 +180,19 @@ def test_what_does_not_fit_is_never_mixed(
     assert shards(tiny_run) == written
 
 
+def test_broken_weights_are_named_before_anything_is_written(tiny: Collaboration, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny.experts[1].model, folder)
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    description = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    description["experts"][1]["model"] = str(folder)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(description))
+    with pytest.raises(ColllmError, match=r"broken/model.safetensors: is no whole safetensors file"):
+        score(Collaboration.load(tmp_path / "tiny.yaml"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_examples_are_made_again_where_they_were_deleted(tiny: Collaboration, tiny_run: Path) -> None:
     before = read(tiny, tiny_run, "train")
     shutil.rmtree(tiny_run / "scores/examples")
