@@ -39,6 +39,9 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(
     loaded = TrainedCollaboration.load(killed / "collaboration")
     assert torch.equal(loaded.head.weight, resumed.head.weight)
     assert loaded.calibration == undisturbed.calibration
+    repeated = train(tiny, killed)
+    assert torch.equal(repeated.head.weight, undisturbed.head.weight)
+    assert len(epochs_logged(killed)) == 13  # nothing was left to do
 
 
 def test_scores_that_do_not_fit_are_refused(tiny: Collaboration, tiny_run: Path) -> None:
