@@ -11,6 +11,7 @@ import ray
 from ray.data import DataContext
 
 from colllm_ray.config import Collaboration
+from colllm_ray.errors import ColllmError
 
 
 @contextmanager
@@ -18,16 +19,22 @@ def ray_session(address: str | None, collaboration: Collaboration) -> Iterator[N
     """Connects to the Ray at `address`, or starts a local one; leaves or stops it in the end.
 
     CPUs are Ray's book-keeping: a local Ray has all that the collaboration reserves, also on a machine with fewer.
+    Raises ColllmError where no Ray answers at the address.
     """
     local = {"num_cpus": max(collaboration.reserved_cpus, os.cpu_count() or 1), "include_dashboard": False}
     # Ray Train takes one report in at each poll of its controller, which by default comes every two seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
-    ray.init(
-        address=address or "local",
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        **({} if address else local),
-    )
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            **({} if address else local),
+        )
+    except ConnectionError as error:
+        raise ColllmError(
+            f"{address}: {error}; a cluster that `ray start` has started wants its token: set RAY_AUTH_MODE=token"
+        ) from error
     for name in ("ray.data", "ray.serve"):  # each stage shows its own progress
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # that its bars are off is meant
