@@ -25,7 +25,7 @@ QUESTIONS = 24
 
 
 @pytest.fixture(scope="module")
-def url(trained_lab: TrainedCollaboration) -> Iterator[str]:
+def url(trained_lab: TrainedCollaboration, ray_local: None) -> Iterator[str]:  # noqa: ARG001
     with serving_http(trained_lab, "127.0.0.1", free_port()) as running:
         yield running
 

@@ -9,6 +9,7 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.serving.application import serving_http
 
 
+@pytest.mark.usefixtures("ray_local")
 def test_a_port_in_use_is_named(trained_lab: TrainedCollaboration) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
