@@ -60,6 +60,11 @@ class DataConfig(_Section):
     train: str = Field(description="JSONL file that the head is trained on (relative to the YAML file).")
     validation: str = Field(description="JSONL file that measures each epoch and that the threshold is chosen on.")
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The data files by split."""
+        return {"train": self.train, "validation": self.validation}
+
 
 class ScoringConfig(_Section):
     """How scores are gathered."""
@@ -78,6 +83,11 @@ class TrainingConfig(_Section):
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay.")
     weak_epochs: int = Field(3, ge=0, description="Passes of the weak-supervision start, before the epochs above.")
     seed: int = Field(0, description="Seed of the order of the batches.")
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of both phases."""
+        return self.weak_epochs + self.epochs
 
 
 class Collaboration(_Section):

@@ -70,7 +70,7 @@ class Team:
     """Answers requests with clients in the order of the head's choices: the base first."""
 
     def __init__(self, spec: TeamSpec, clients: Sequence[ModelClient]) -> None:
-        self._spec = spec
+        self.spec = spec
         self._clients = tuple(clients)
 
     @classmethod
@@ -82,19 +82,19 @@ class Team:
 
     def answer(self, request: AnswerRequest) -> AsyncGenerator[WrittenToken, None]:
         """The tokens of an answer as they are written. Raises ColllmError where the request cannot be met."""
-        max_tokens = self._spec.tokens_left(request)
+        max_tokens = self.spec.tokens_left(request)
         if request.member is not None:
-            author = list(self._spec.members).index(request.member)
+            author = list(self.spec.members).index(request.member)
             return decode_alone(
-                self._clients[author], author, request.prompt, max_tokens=max_tokens, end_tokens=self._spec.end_tokens
+                self._clients[author], author, request.prompt, max_tokens=max_tokens, end_tokens=self.spec.end_tokens
             )
         return decode(
             self._clients[0],
             self._clients[1:],
             request.prompt,
-            eta=self._spec.trained.calibration.threshold if request.eta is None else request.eta,
+            eta=self.spec.trained.calibration.threshold if request.eta is None else request.eta,
             max_tokens=max_tokens,
-            end_tokens=self._spec.end_tokens,
+            end_tokens=self.spec.end_tokens,
         )
 
 

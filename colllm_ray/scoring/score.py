@@ -37,8 +37,7 @@ def score(collaboration: Collaboration, run: Path) -> None:
     What an earlier call has finished stays: only missing shards are made. Raises ColllmError where the data is wrong,
     or where RUN holds scores that were made from something else.
     """
-    files = {"train": collaboration.data.train, "validation": collaboration.data.validation}
-    score_files(collaboration, files, run / "scores")
+    score_files(collaboration, collaboration.data.files, run / "scores")
 
 
 def score_files(collaboration: Collaboration, files: Mapping[str, str], scores: Path) -> None:

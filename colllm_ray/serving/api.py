@@ -10,10 +10,10 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
 
-from colllm_ray.data.examples import end_tokens
 from colllm_ray.data.rows import Message
 from colllm_ray.data.text import pieces_of, text_of
 from colllm_ray.decoding.loop import WrittenToken
+from colllm_ray.decoding.team import TeamSpec
 
 
 class ChatRequest(BaseModel):
@@ -90,11 +90,11 @@ def chat_answer(
     model: str,
     prompt_tokens: int,
     written: Sequence[WrittenToken],
-    members: Sequence[str],
+    spec: TeamSpec,
     tokenizer: PreTrainedTokenizerBase,
 ) -> ChatAnswer:
     """The answer to a chat request; it ended by itself where its last token is an end token."""
-    ended = bool(written) and written[-1].token in end_tokens(tokenizer)
+    ended = bool(written) and written[-1].token in spec.end_tokens
     text = text_of([token.token for token in written], tokenizer)
     return ChatAnswer(
         id=f"chatcmpl-{uuid4().hex}",
@@ -106,5 +106,5 @@ def chat_answer(
             completion_tokens=len(written),
             total_tokens=prompt_tokens + len(written),
         ),
-        colllm=attribution(written, members, tokenizer),
+        colllm=attribution(written, list(spec.members), tokenizer),
     )

@@ -30,8 +30,7 @@ def ask_folder(folder: Path, prompt: str) -> ChatAnswer:
         return [token async for token in team.answer(request)]
 
     written = asyncio.run(answer())
-    members = list(trained.collaboration.members)
-    return chat_answer(trained.collaboration.name, len(request.prompt), written, members, tokenizer)
+    return chat_answer(trained.collaboration.name, len(request.prompt), written, team.spec, tokenizer)
 
 
 def ask_server(url: str, prompt: str) -> ChatAnswer:

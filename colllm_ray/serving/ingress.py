@@ -68,7 +68,7 @@ class Ingress:
         except asyncio.CancelledError:  # the client has left
             stream.cancel()
             raise
-        return chat_answer(model, len(answer.prompt), written, list(self._spec.members), self._tokenizer)
+        return chat_answer(model, len(answer.prompt), written, self._spec, self._tokenizer)
 
     def _member(self, model: str) -> str | None:
         """The member that `model` names, None for the collaboration itself."""

@@ -50,8 +50,8 @@ class HeadTraining:
         self.epochs_done = 0
 
     @property
-    def epochs(self) -> int:
-        return self._config.weak_epochs + self._config.epochs
+    def epochs_left(self) -> int:
+        return self._config.all_epochs - self.epochs_done
 
     def run_epoch(self) -> EpochReport:
         """One pass over the target tokens."""
@@ -83,7 +83,7 @@ class HeadTraining:
         yield from shuffled.tensor_split(self._steps_per_epoch)
 
     def _learning_rate(self, step: int) -> float:
-        done = (self.epochs_done + step / self._steps_per_epoch) / self.epochs
+        done = (self.epochs_done + step / self._steps_per_epoch) / self._config.all_epochs
         return self._config.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def _marginal_losses(self, batch: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class HeadTraining:
 
 def train_to_the_end(training: HeadTraining, on_epoch: Callable[[EpochReport], None]) -> None:
     """Runs the epochs that are left; `on_epoch` hears of each as it ends."""
-    while training.epochs_done < training.epochs:
+    while training.epochs_left:
         on_epoch(training.run_epoch())
 
 

@@ -36,8 +36,7 @@ def train(collaboration: Collaboration, run: Path) -> TrainedCollaboration:
     A call that was killed goes on from the last finished epoch when it is repeated. Raises ColllmError where the
     scores are missing, corrupt or of something else.
     """
-    files = {"train": collaboration.data.train, "validation": collaboration.data.validation}
-    folder = ScoreFolder.of(collaboration, files, run.resolve() / "scores")
+    folder = ScoreFolder.of(collaboration, collaboration.data.files, run.resolve() / "scores")
     validation = folder.read("validation")
     for scores in (folder.read("train"), validation):
         _check_finite(scores, folder)
@@ -65,7 +64,7 @@ def _run_trainer(task: WorkerTask, storage: Path) -> Checkpoint:
             callbacks=[EpochLog(log)],
         ),
     )
-    with epoch_bar(log, task.config.weak_epochs + task.config.epochs):
+    with epoch_bar(log, task.config.all_epochs):
         checkpoint = trainer.fit().checkpoint
     assert checkpoint is not None, "every epoch leaves a checkpoint"
     return checkpoint

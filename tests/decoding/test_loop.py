@@ -133,7 +133,7 @@ def test_what_cannot_be_answered_is_refused(request_: AnswerRequest, message: st
 def test_an_answer_may_fill_the_context(model_folder: ModelFolder) -> None:
     team = Team.in_process(random_collaboration(model_folder, "llama", ["mistral"]))
     got = asyncio.run(answer(team, AnswerRequest((5, 6, 7), eta=0.0)))
-    assert len(got) == CONTEXT - 3 or got[-1][0] in team._spec.end_tokens
+    assert len(got) == CONTEXT - 3 or got[-1][0] in team.spec.end_tokens
 
 
 def test_a_head_of_another_width_is_refused(model_folder: ModelFolder) -> None:

@@ -25,8 +25,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def read(collaboration: Collaboration, run: Path, split: str) -> Scores:
-    files = {"train": collaboration.data.train, "validation": collaboration.data.validation}
-    return ScoreFolder.of(collaboration, files, run / "scores").read(split)
+    return ScoreFolder.of(collaboration, collaboration.data.files, run / "scores").read(split)
 
 
 def shards(run: Path) -> dict[str, int]:
