@@ -16,8 +16,10 @@ from transformers import (
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -54,12 +56,14 @@ def _architectures(vocab_size: int) -> dict[str, PretrainedConfig]:
     return {
         "llama": LlamaConfig(**grouped, tie_word_embeddings=True),
         "mistral": MistralConfig(**grouped, sliding_window=6),
+        "mixtral": MixtralConfig(**grouped, sliding_window=6, num_local_experts=4, num_experts_per_tok=2),
+        "qwen2": Qwen2Config(**grouped, use_sliding_window=True, sliding_window=6, max_window_layers=1),
         "qwen3": Qwen3Config(**grouped, head_dim=8),
         "gpt_neox": GPTNeoXConfig(**shape),
     }
 
 
-ARCHITECTURES = ("llama", "mistral", "qwen3", "gpt_neox")
+ARCHITECTURES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gpt_neox")
 
 
 @pytest.fixture(scope="session")

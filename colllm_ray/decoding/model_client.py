@@ -2,52 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
 from types import TracebackType
 from typing import Protocol
 from uuid import uuid4
 
-from colllm_ray.engine.messages import Behind, Extend, Extended
+from colllm_ray.engine.messages import Behind, Choice, Deliver, Extend, Extended, Reply, Sampling
+from colllm_ray.engine.text import common_prefix
 
 
 class ModelClient(Protocol):
-    """A language model that holds sessions: an engine in this process (`Stepper`) or one across a link."""
+    """A language model that holds sessions: an engine in this process (`Stepper`) or one across a link.
 
-    async def extend(self, request: Extend) -> Extended | Behind: ...
+    `works_beside`: whether it works while this event loop does other things.
+    """
 
-    async def close(self, session: str) -> None: ...
+    works_beside: bool
+
+    def post(self, request: Extend, deliver: Deliver) -> None:
+        """Asks; `deliver` is called in the event loop for each reply, later than this returns."""
+
+    def close_session(self, session: str) -> None: ...
+
+
+class ModelFailedError(Exception):
+    """A model could not go on with an answer."""
 
 
 class Session:
-    """One answer's session on one model; it opens with the first question and closes with the `async with`.
+    """One answer's session on one model; it opens with the first question and closes with the `with`.
 
-    The caller owns the tokens, the model only a cache of them: whatever the model has lost is sent again.
+    The caller owns the text, the model only a cache of it: whatever the model has lost is sent again, and what it holds
+    too much is cut back. `on_news` is called when something was heard: look at `take`.
     """
 
-    def __init__(self, client: ModelClient) -> None:
+    def __init__(self, client: ModelClient, sampling: Sampling | None, on_news: Callable[[], None]) -> None:
         self._client = client
+        self._sampling = sampling
+        self._on_news = on_news
         self._name = uuid4().hex
-        self._have = 0  # tokens that the model has taken in, as far as we know
-        self._open = False
+        self._number = 0  # of the last question; 0: none yet
+        self._held: list[int] = []  # what the model holds, or will hold once it has answered
+        self._written = 0  # the token that it wrote last
+        self._question: Extend | None = None
+        self._heard: list[tuple[int, Choice]] = []
+        self._failure: str | None = None
+        self._asked_at = 0.0
+        self.answered_in = 0.0  # seconds, of the last question
 
-    async def next(self, tokens: Sequence[int]) -> Extended:
-        """What the model writes after `tokens`; only those that it has not seen are sent (the catch-up)."""
-        self._open = True
-        while True:
-            request = Extend(self._name, start=self._have, tokens=tuple(tokens[self._have :]))
-            reply = await self._client.extend(request)
-            if isinstance(reply, Extended):
-                self._have = len(tokens)
-                return reply
-            if reply.have >= self._have:
-                raise RuntimeError(f"a model asked for tokens from {reply.have} that were sent from {self._have}")
-            self._have = reply.have
+    def gap(self, text: list[int]) -> int:
+        """How many tokens of `text` the model has not been sent."""
+        return len(text) - common_prefix(self._held, text)
 
-    async def __aenter__(self) -> Session:
+    @property
+    def is_asking(self) -> bool:
+        return self._question is not None
+
+    def is_asked(self, text: list[int], index: int) -> bool:
+        """Whether an answer is under way that will tell what comes at `index` of `text`."""
+        question = self._question
+        return (
+            question is not None
+            and question.end - question.want < index <= question.end
+            and self._held[:index] == text[:index]
+        )
+
+    def ask(self, text: list[int], want: int = 1, draft: int = 0) -> None:
+        """Asks what comes after the last `want` tokens of `text`; a question that is not answered yet is given up."""
+        have = min(common_prefix(self._held, text), len(text) - max(want, 1))
+        self._held = list(text)
+        self._post(have, want, draft)
+
+    def take(self, text: list[int]) -> list[tuple[int, Choice]]:
+        """What was heard since the last time, with its index, as far as it is about `text`.
+
+        Raises ModelFailedError where the model cannot go on.
+        """
+        if self._failure is not None:
+            raise ModelFailedError(self._failure)
+        heard, self._heard = self._heard, []
+        if not heard:
+            return []
+        alike = common_prefix(self._held, text)
+        return [(index, choice) for index, choice in heard if index <= alike]
+
+    def _post(self, have: int, want: int, draft: int) -> None:
+        self._number += 1
+        self._asked_at = perf_counter()
+        self._question = Extend(
+            self._name,
+            start=have,
+            tokens=tuple(self._held[have:]),
+            number=self._number,
+            want=want,
+            draft=draft,
+            sampling=self._sampling,
+        )
+        self._client.post(self._question, self._deliver)
+
+    def _deliver(self, reply: Reply) -> None:
+        if reply.number != self._number:
+            return
+        question = self._question
+        if isinstance(reply, Behind):
+            if question is None:  # the session went while the model drafted
+                del self._held[reply.have :]
+                return
+            if reply.have < question.start:
+                self._post(reply.have, question.want, question.draft)
+                return
+            self._failure = f"it asked again for tokens that it was sent, from {reply.have}"
+        elif isinstance(reply, Extended):
+            if question is None:  # a draft: the model has taken in what it wrote before
+                self._held.append(self._written)
+            else:
+                self.answered_in = perf_counter() - self._asked_at
+            if reply.choices:
+                self._written = reply.choices[-1].token
+            self._heard.extend(enumerate(reply.choices, start=reply.index))
+        else:
+            self._failure = reply.reason
+        self._question = None
+        self._on_news()
+
+    def __enter__(self) -> Session:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open:
-            await self._client.close(self._name)
+        if self._number:
+            self._client.close_session(self._name)
+
+
+class News:
+    """Wakes the task that waits for any of its sessions."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.tell = self._event.set
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event.clear()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from colllm_ray.config import ModelConfig
 from colllm_ray.data.examples import end_tokens
 from colllm_ray.data.tokenizer import shared_tokenizer
-from colllm_ray.decoding.loop import WrittenToken, decode, decode_alone
+from colllm_ray.decoding.loop import decode, decode_alone
 from colllm_ray.decoding.model_client import ModelClient
+from colllm_ray.decoding.pace import Pace
+from colllm_ray.decoding.run_ahead import decode_ahead
+from colllm_ray.decoding.written import Terms, WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel, shared_context, weights_revision
+from colllm_ray.engine.messages import Sampling
 from colllm_ray.engine.stepper import Stepper
 from colllm_ray.errors import ColllmError
 
@@ -22,13 +27,16 @@ class AnswerRequest:
     """An answer that is wanted.
 
     `member` lets one model write all of it ("base" or an expert's name); None is the collaboration. `max_tokens` of
-    None allows what the context has left; `eta` of None is the calibrated threshold.
+    None allows what the context has left; `eta` of None is the calibrated threshold; `sampling` of None is greedy.
+    With `run_ahead` "auto" the models work ahead of each other where that has paid; the answer is the same.
     """
 
     prompt: tuple[int, ...]
     max_tokens: int | None = None
     member: str | None = None
     eta: float | None = None
+    sampling: Sampling | None = None
+    run_ahead: Literal["auto", "off"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -72,35 +80,35 @@ class Team:
     def __init__(self, spec: TeamSpec, clients: Sequence[ModelClient]) -> None:
         self.spec = spec
         self._clients = tuple(clients)
+        self._pace = Pace(len(clients) - 1)
 
     @classmethod
     def in_process(cls, trained: TrainedCollaboration) -> Team:
         """All members loaded into this process."""
         spec = TeamSpec.of(trained)
-        experts = [member_stepper(config, spec.vocab_size) for config in trained.collaboration.experts]
+        experts = [member_stepper(config, spec.vocab_size, spec.context) for config in trained.collaboration.experts]
         return cls(spec, [base_stepper(spec), *experts])
 
     def answer(self, request: AnswerRequest) -> AsyncGenerator[WrittenToken, None]:
         """The tokens of an answer as they are written. Raises ColllmError where the request cannot be met."""
-        max_tokens = self.spec.tokens_left(request)
+        terms = Terms(
+            max_tokens=self.spec.tokens_left(request),
+            end_tokens=self.spec.end_tokens,
+            sampling=request.sampling,
+        )
+        eta = self.spec.trained.calibration.threshold if request.eta is None else request.eta
+        base, *experts = self._clients
         if request.member is not None:
             author = list(self.spec.members).index(request.member)
-            return decode_alone(
-                self._clients[author], author, request.prompt, max_tokens=max_tokens, end_tokens=self.spec.end_tokens
-            )
-        return decode(
-            self._clients[0],
-            self._clients[1:],
-            request.prompt,
-            eta=self.spec.trained.calibration.threshold if request.eta is None else request.eta,
-            max_tokens=max_tokens,
-            end_tokens=self.spec.end_tokens,
-        )
+            return decode_alone(self._clients[author], author, request.prompt, terms)
+        if request.run_ahead == "off" or not any(expert.works_beside for expert in experts):
+            return decode(base, experts, request.prompt, eta, terms)
+        return decode_ahead(base, experts, request.prompt, eta, terms, self._pace)
 
 
-def member_stepper(config: ModelConfig, vocab_size: int) -> Stepper:
+def member_stepper(config: ModelConfig, vocab_size: int, context: int) -> Stepper:
     """An expert's engine, loaded."""
-    return Stepper(Engine(LanguageModel.load(config, vocab_size), config.max_sessions))
+    return Stepper(Engine(LanguageModel.load(config, vocab_size), config.max_sessions, context))
 
 
 def base_stepper(spec: TeamSpec) -> Stepper:
@@ -111,4 +119,4 @@ def base_stepper(spec: TeamSpec) -> Stepper:
         raise ColllmError(
             f"{config.model}: has hidden states of width {model.hidden_size}, the head is for {head.weight.shape[1]}"
         )
-    return Stepper(Engine(model, config.max_sessions, head.to(model.device)))
+    return Stepper(Engine(model, config.max_sessions, spec.context, head.to(model.device)))

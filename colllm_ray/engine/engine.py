@@ -2,75 +2,143 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 import torch
-from transformers.cache_utils import DynamicCache
+from torch import Tensor
 
+from colllm_ray.engine.choose import choose
+from colllm_ray.engine.kv_cache import KVCache, Row, Step, in_step_order
 from colllm_ray.engine.language_model import LanguageModel
-from colllm_ray.engine.messages import Behind, Extend, Extended
+from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed, Reply
+from colllm_ray.engine.slots import Slot, SlotTable
+from colllm_ray.engine.text import common_prefix
 
 
-@dataclass
-class _Session:
-    # Without the model's config, so that every layer keeps all its past: layers that keep a window only cannot be
-    # cut back. The model's own mask still limits what a sliding window sees.
-    cache: DynamicCache = field(default_factory=DynamicCache)
-    length: int = 0  # tokens taken in
+@dataclass(frozen=True)
+class _Admitted:
+    """A request and what of it has to be computed."""
+
+    request: Extend
+    slot: Slot
+    row: Row
 
 
 class Engine:
     """Steps the sessions of one language model; not safe for threads: one caller at a time.
 
-    Keeps at most `max_sessions`; the least recently used one makes room, and answers `Behind` when it comes back.
-    `head` maps h [N, D] to the scores s [N, K]; the base has one.
+    Keeps up to `sessions` texts of up to `context` tokens. `head` maps h [N, D] float32 to the scores s [N, K]; the
+    base has one. The model belongs to the engine from now on: it attends to the engine's cache alone.
     """
 
-    def __init__(self, model: LanguageModel, max_sessions: int, head: torch.nn.Module | None = None) -> None:
+    def __init__(self, model: LanguageModel, sessions: int, context: int, head: torch.nn.Module | None = None) -> None:
+        self.sessions = sessions
+        self.context = context
         self._model = model
-        self._max_sessions = max_sessions
         self._head = head
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._slots = SlotTable(sessions)
+        self._cache = KVCache(sessions, context, model.device)
+        model.attend_to_slots()
+        self._forward([Row(0, 0, (0,))], [0])  # takes the memory now, and refuses a model that it cannot serve
 
     @torch.inference_mode()
-    def extend(self, requests: Sequence[Extend]) -> list[Extended | Behind]:
-        """Serves the requests in order, each from its session's cache."""
-        return [self._extend(request) for request in requests]
+    def extend(self, requests: Sequence[Extend]) -> list[Reply]:
+        """Serves requests of different sessions, at most `sessions` of them, in one forward pass."""
+        busy = {request.session for request in requests}
+        if len(busy) < len(requests) or len(busy) > self.sessions:
+            raise ValueError(f"{len(requests)} requests of {len(busy)} sessions for an engine of {self.sessions}")
+        replies: dict[str, Reply] = {}
+        admitted = []
+        for request in requests:
+            admission = self._admit(request, busy)
+            if isinstance(admission, _Admitted):
+                admitted.append(admission)
+            else:
+                replies[request.session] = admission
+        replies.update(self._step(admitted))
+        return [replies[request.session] for request in requests]
 
     def close(self, session: str) -> None:
-        """Forgets a session; one that is not known (evicted, never opened) is no error."""
-        self._sessions.pop(session, None)
+        """Ends a session; one that is not known (evicted, never opened) is no error."""
+        self._slots.close(session)
 
     @property
     def session_count(self) -> int:
-        return len(self._sessions)
+        return len(self._slots)
 
-    def _extend(self, request: Extend) -> Extended | Behind:
-        session = self._sessions.get(request.session)
-        have = session.length if session else 0
+    @property
+    def evictions(self) -> int:
+        """How many open sessions had to make room so far."""
+        return self._slots.evictions
+
+    def _admit(self, request: Extend, busy: Set[str]) -> _Admitted | Behind | Failed:
+        if request.end > self.context:
+            return _failed(request, f"{request.end} tokens are more than the engine's context, {self.context}")
+        if not 0 <= min(request.tokens) <= max(request.tokens) < self._model.vocab_size:
+            return _failed(request, f"a token is none of the vocabulary's {self._model.vocab_size}")
+        slot = self._slots.get(request.session)
+        have = len(slot.tokens) if slot else 0
         if have < request.start:
-            return Behind(have)
-        if session is None:
-            session = self._open(request.session)
-        self._sessions.move_to_end(request.session)
-        if have > request.start:
-            session.cache.crop(request.start - have)  # a negative number of tokens to remove
-        input_ids = torch.tensor([request.tokens], device=self._model.device)  # [1, T]
-        last = torch.zeros_like(input_ids, dtype=torch.bool)
-        last[0, -1] = True
-        try:
-            logits, hidden = self._model.forward(input_ids, last, cache=session.cache)
-        except BaseException:
-            self.close(request.session)  # some layers may have taken the tokens in, others not
-            raise
-        session.length = request.start + len(request.tokens)
-        logprob, token = torch.log_softmax(logits[0], dim=-1).max(dim=-1)
-        scores = None if self._head is None else tuple(self._head(hidden.float())[0].tolist())
-        return Extended(int(token), float(logprob), scores)
+            return Behind(request.session, request.number, have)
+        if slot is None:
+            slot = self._slots.open(request.session, request.tokens, busy)
+        # What lies there already is not computed again, but for the tokens after which an answer is wanted.
+        known = common_prefix(slot.tokens[request.start :], list(request.tokens))
+        skipped = min(known, len(request.tokens) - request.want)
+        row = Row(slot.index, request.start + skipped, request.tokens[skipped:])
+        return _Admitted(request, slot, row)
 
-    def _open(self, name: str) -> _Session:
-        while len(self._sessions) >= self._max_sessions:
-            self._sessions.popitem(last=False)
-        return self._sessions.setdefault(name, _Session())
+    def _step(self, admitted: list[_Admitted]) -> dict[str, Reply]:
+        work = sorted((one for one in admitted if one.row.tokens), key=lambda one: in_step_order(one.row))
+        try:
+            choices = self._choices(work) if work else []
+        except Exception:
+            for one in work:  # some layers may have stored the new tokens, others not
+                self._slots.drop(one.request.session)
+            raise
+        chosen = {}
+        for one in work:
+            chosen[one.request.session] = tuple(choices[: one.request.want])
+            del choices[: one.request.want]
+        for one in admitted:
+            one.slot.tokens[one.row.start :] = one.row.tokens
+        return {one.request.session: _extended(one.request, chosen.get(one.request.session, ())) for one in admitted}
+
+    def _choices(self, work: Sequence[_Admitted]) -> list[Choice]:
+        """What is wanted of each row, one after the other."""
+        logits, hidden = self._forward([one.row for one in work], [one.request.want for one in work])
+        indices = [one.request.end - back for one in work for back in reversed(range(one.request.want))]
+        samplings = [one.request.sampling for one in work for _ in range(one.request.want)]
+        tokens, logprobs = choose(logits, indices, samplings)
+        columns = [tokens.double(), logprobs.double()]
+        if self._head is not None:
+            columns += self._head(hidden.float()).double().unbind(1)
+        # One transfer, and with it the only wait for the device.
+        return [
+            Choice(int(token), logprob, tuple(scores) if scores else None)
+            for token, logprob, *scores in torch.stack(columns, dim=1).tolist()
+        ]
+
+    def _forward(self, rows: Sequence[Row], wants: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Logits [N, V] and hidden states [N, D] at the last `wants` tokens of each row."""
+        step = Step(self._cache, rows)
+        wanted: list[int] = []
+        end = 0
+        for row, want in zip(rows, wants, strict=True):
+            end += len(row.tokens)
+            wanted.extend(range(end - want, end))
+        return self._model.forward(
+            step.input_ids,
+            torch.tensor(wanted, dtype=torch.long).to(self._model.device, non_blocking=True),
+            position_ids=step.positions,
+            step=step,
+        )
+
+
+def _extended(request: Extend, choices: tuple[Choice, ...]) -> Extended:
+    return Extended(request.session, request.number, request.end + 1 - request.want, choices)
+
+
+def _failed(request: Extend, reason: str) -> Failed:
+    return Failed(request.session, request.number, reason)

@@ -9,10 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.cache_utils import Cache
 from transformers.utils.logging import disable_progress_bar
 
 from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.engine.kv_cache import ATTENTION
 from colllm_ray.errors import ColllmError
 
 
@@ -55,23 +55,31 @@ class LanguageModel:
             raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
         return cls(model.to(config.device), vocab_size)
 
+    def attend_to_slots(self) -> None:
+        """From now on the model runs on a `Step` of an engine's cache only. Raises ColllmError where it cannot."""
+        try:
+            self.model.set_attn_implementation(ATTENTION)
+        except ValueError as error:
+            raise ColllmError(f"{self.model.name_or_path}: cannot be served: {error}") from error
+        if self.model.config._attn_implementation != ATTENTION:
+            raise ColllmError(
+                f"{self.model.name_or_path}: {type(self.model).__name__} does not use transformers' attention "
+                "interface, so that it cannot be served"
+            )
+
     @property
     def hidden_size(self) -> int:
         return int(self.model.get_output_embeddings().in_features)
 
     @torch.inference_mode()
-    def forward(
-        self, input_ids: Tensor, wanted: Tensor, attention_mask: Tensor | None = None, cache: Cache | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Runs the model and answers at the wanted positions, in row-major order.
+    def forward(self, input_ids: Tensor, wanted: Tensor, **model_arguments: object) -> tuple[Tensor, Tensor]:
+        """Runs the model and answers at the wanted positions.
 
-        input_ids [B, T]; wanted [B, T] bool with N of them true; attention_mask [B, T]; `cache` is extended in place.
+        input_ids [B, T]; wanted [N] counts through them row by row; `model_arguments` go to the model as they are.
         Returns logits [N, V] in float32 and the output layer's input h [N, D].
         """
         self._wanted = wanted
-        logits = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=cache is not None
-        ).logits[0]
+        logits = self.model(input_ids=input_ids, use_cache=False, **model_arguments).logits[0]
         hidden, self._wanted, self._hidden = self._hidden, None, None
         assert hidden is not None, "the hook on the output layer has run"
         return logits[:, : self.vocab_size].float(), hidden
@@ -81,7 +89,7 @@ class LanguageModel:
         # architecture, and what some do to the logits after the output layer (scaling, capping) still happens.
         if self._wanted is None:
             return None
-        self._hidden = inputs[0][self._wanted]  # [N, D]
+        self._hidden = inputs[0].flatten(0, 1).index_select(0, self._wanted)  # [N, D]
         return (self._hidden[None],)
 
 

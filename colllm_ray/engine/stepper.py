@@ -1,64 +1,108 @@
-"""The asynchronous front of an engine: what arrives while a step runs joins the next one."""
+"""The front of an engine in an event loop: what arrives while a step runs joins the next one."""
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import time
+from dataclasses import dataclass, replace
 
 from colllm_ray.engine.engine import Engine
-from colllm_ray.engine.messages import Behind, Extend, Extended
+from colllm_ray.engine.messages import Deliver, Extend, Extended, Failed
 
-_Waiting = tuple[Extend, "asyncio.Future[Extended | Behind]"]
+logger = logging.getLogger(__name__)
+
+CHUNK = 512  # tokens of one session a step at most, so that a long prompt does not hold up the others
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    request: Extend
+    deliver: Deliver
+
+
+@dataclass
+class StepTimes:
+    """What the engine did so far."""
+
+    steps: int = 0
+    tokens: int = 0  # taken in
+    seconds: float = 0.0  # in steps
 
 
 class Stepper:
-    """Serves many tasks of one event loop with one engine, whose steps run in a thread of their own."""
+    """Serves many answers with one engine; not safe for threads: everything happens in one event loop.
+
+    A step runs in the loop itself: a thread of its own would cost two hand-overs a token, and whoever waits for a
+    token has nothing to do meanwhile that the step would not delay as well.
+    """
+
+    works_beside = False
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._waiting: list[_Waiting] = []
-        self._running: asyncio.Task[None] | None = None
+        self.engine = engine
+        self.times = StepTimes()
+        self._waiting: dict[str, _Waiting] = {}  # by session, the oldest first
+        self._scheduled = False
 
-    async def extend(self, request: Extend) -> Extended | Behind:
-        """The engine's answer, after at most one step that was already running."""
-        answer: asyncio.Future[Extended | Behind] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, answer))
-        if self._running is None:
-            self._running = asyncio.create_task(self._step_while_any_wait())
-        return await answer
+    def post(self, request: Extend, deliver: Deliver) -> None:
+        """Serves the request in one of the next steps; `deliver` gets what comes of it, never before this returns.
 
-    async def close(self, session: str) -> None:
-        """Forgets a session, once the step that is running is over; what it still waited for is given up."""
-        for waiting in [waiting for waiting in self._waiting if waiting[0].session == session]:
-            self._waiting.remove(waiting)
-            waiting[1].cancel()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.close, session)
+        It takes the place of the session's request or draft that still waits, and takes over its tokens.
+        """
+        session = request.session
+        older = self._waiting.pop(session, None)
+        if older is not None and older.request.start <= request.start <= older.request.end:
+            kept = older.request.tokens[: request.start - older.request.start]
+            request = replace(request, start=older.request.start, tokens=kept + request.tokens)
+        self._waiting[session] = _Waiting(request, deliver)
+        self._schedule()
 
-    async def _step_while_any_wait(self) -> None:
+    def close_session(self, session: str) -> None:
+        """Ends a session; what it still waited for is given up."""
+        self._waiting.pop(session, None)
+        self.engine.close(session)
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._waiting:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def _step(self) -> None:
+        self._scheduled = False
+        batch = [self._waiting.pop(session) for session in list(self._waiting)[: self.engine.sessions]]
+        if not batch:
+            return
+        requests = [self._chunk(waiting.request) for waiting in batch]
+        begin = time.perf_counter()
         try:
-            while self._waiting:
-                batch = [waiting for waiting in self._waiting if not waiting[1].done()]  # the others have gone away
-                self._waiting = []
-                try:
-                    await self._step(batch)
-                except Exception:  # noqa: BLE001 (which request it was shows when each is served alone)
-                    for waiting in batch:
-                        await self._step_alone(waiting)
-        finally:
-            self._running = None
+            replies = self.engine.extend(requests)
+        except Exception as error:
+            logger.exception("a step over %d sessions failed", len(batch))
+            reason = f"{type(error).__name__}: {error}"
+            replies = [Failed(request.session, request.number, reason) for request in requests]
+        self.times.seconds += time.perf_counter() - begin
+        self.times.steps += 1
+        self.times.tokens += sum(len(request.tokens) for request in requests)
+        for waiting, request, reply in zip(batch, requests, replies, strict=True):
+            if isinstance(reply, Extended) and request.end < waiting.request.end:
+                rest = replace(waiting.request, start=request.end, tokens=waiting.request.tokens[len(request.tokens) :])
+                self._waiting[request.session] = replace(waiting, request=rest)
+            else:
+                waiting.deliver(reply)
+                if isinstance(reply, Extended) and waiting.request.draft:
+                    self._go_on(waiting, reply)
+        self._schedule()
 
-    async def _step(self, batch: list[_Waiting]) -> None:
-        requests = [request for request, _ in batch]
-        replies = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.extend, requests)
-        for (_, answer), reply in zip(batch, replies, strict=True):
-            if not answer.done():
-                answer.set_result(reply)
+    def _chunk(self, request: Extend) -> Extend:
+        """As much of the request as one step takes in."""
+        if len(request.tokens) - request.want <= CHUNK:
+            return request
+        return replace(request, tokens=request.tokens[:CHUNK], want=0, draft=0)
 
-    async def _step_alone(self, waiting: _Waiting) -> None:
-        # Serving a request twice is no harm: a session that holds more than `start` is cut back to it.
-        try:
-            await self._step([waiting])
-        except Exception as error:  # noqa: BLE001 (it is the caller's to handle)
-            if not waiting[1].done():
-                waiting[1].set_exception(error)
+    def _go_on(self, waiting: _Waiting, reply: Extended) -> None:
+        """Lets the model take in what it wrote and go on from there."""
+        request = waiting.request
+        own = replace(request, start=request.end, tokens=(reply.choices[-1].token,), want=1, draft=request.draft - 1)
+        if own.end <= self.engine.context:
+            self._waiting[request.session] = replace(waiting, request=own)

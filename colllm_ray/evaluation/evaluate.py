@@ -16,8 +16,8 @@ from torch import Tensor
 from colllm_ray.data.examples import Example, read_examples
 from colllm_ray.data.text import text_of
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.loop import WrittenToken
 from colllm_ray.decoding.team import AnswerRequest
+from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.loss import marginal_logprob
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.language_model import shared_context
@@ -96,7 +96,8 @@ class _Answerer:
     def __call__(self, example: Example) -> tuple[WrittenToken, ...]:
         prompt = tuple(example.prompt_ids)
         max_tokens = min(self._max_tokens, self._context - len(prompt))
-        return tuple(self._router.answer.remote(AnswerRequest(prompt, max_tokens, self._member)))
+        request = AnswerRequest(prompt, max_tokens, self._member)
+        return tuple(token for tokens in self._router.answer.remote(request) for token in tokens)
 
 
 def _follow(progress: Progress, title: str, total: int, items: Iterable[T]) -> Iterator[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from colllm_ray.decoding.loop import WrittenToken
+from colllm_ray.decoding.written import WrittenToken
 
 COLLABORATION = "collaboration"
 

@@ -17,6 +17,7 @@ from colllm_ray.data.examples import Example, end_tokens, read_examples
 from colllm_ray.data.text import text_of
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.loop import decode_alone
+from colllm_ray.decoding.written import Terms
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel, shared_context
 from colllm_ray.engine.stepper import Stepper
@@ -57,31 +58,29 @@ def with_answers_of(
 
     `examples` are those that the evaluation has answered, in the same order.
     """
+    nll = [_negative_log_likelihood(model, example) for example in examples]
     answers = asyncio.run(_greedy_answers(model, examples, tokenizer))
     answered = tuple(
-        replace(
-            question,
-            answers={**question.answers, name: answer},
-            nll={**question.nll, name: _negative_log_likelihood(model, example)},
-        )
-        for question, answer, example in zip(evaluation.answered, answers, examples, strict=True)
+        replace(question, answers={**question.answers, name: answer}, nll={**question.nll, name: value})
+        for question, answer, value in zip(evaluation.answered, answers, nll, strict=True)
     )
     return replace(evaluation, answered=answered)
 
 
 async def _greedy_answers(model: LanguageModel, examples: Sequence[Example], tokenizer: Tokenizer) -> list[str]:
-    stepper, end = Stepper(Engine(model, max_sessions=1)), end_tokens(tokenizer)
     longest = 1 + max(len(example.completion_ids) for example in examples)
+    context = longest + max(len(example.prompt_ids) for example in examples)
+    stepper, end = Stepper(Engine(model, 1, context)), end_tokens(tokenizer)
     answers = []
     for example in examples:
-        written = decode_alone(stepper, 0, example.prompt_ids, max_tokens=longest, end_tokens=end)
+        written = decode_alone(stepper, 0, example.prompt_ids, Terms(longest, end))
         answers.append(text_of([token.token async for token in written], tokenizer))
     return answers
 
 
 def _negative_log_likelihood(model: LanguageModel, example: Example) -> float:
     """The sum over the example's targets, in nats."""
-    ids = torch.tensor([example.input_ids])
-    wanted = torch.tensor([[*example.target_mask[1:], False]])
-    logits, _ = model.forward(ids, wanted)
-    return float(cross_entropy(logits, ids.roll(-1, dims=1)[wanted], reduction="sum"))
+    ids = torch.tensor(example.input_ids)
+    targets = torch.tensor(example.target_mask).nonzero()[:, 0]
+    logits, _ = model.forward(ids[None], targets - 1)
+    return float(cross_entropy(logits, ids[targets], reduction="sum"))

@@ -71,7 +71,9 @@ class Scorer:
             attention[b, : len(tokens)] = 1
             wanted[b, : len(tokens) - 1] = torch.tensor(mask[1:])
         device = self._model.device
-        logits, hidden = self._model.forward(ids.to(device), wanted.to(device), attention.to(device))
+        logits, hidden = self._model.forward(
+            ids.to(device), wanted.flatten().nonzero()[:, 0].to(device), attention_mask=attention.to(device)
+        )
         gold = ids.roll(-1, dims=1)[wanted].to(device)  # [N]
         logprobs = logits.gather(1, gold[:, None])[:, 0] - logits.logsumexp(1)
         top1 = logits.argmax(1) == gold

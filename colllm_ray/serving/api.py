@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.data.rows import Message
 from colllm_ray.data.text import pieces_of, text_of
-from colllm_ray.decoding.loop import WrittenToken
 from colllm_ray.decoding.team import TeamSpec
+from colllm_ray.decoding.written import WrittenToken
 
 
 class ChatRequest(BaseModel):

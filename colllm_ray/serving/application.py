@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions, RequestRouterConfig
-from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
+from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
@@ -29,9 +28,8 @@ def router_application(spec: TeamSpec) -> serve.Application:
     experts = [
         Expert.options(  # type: ignore[attr-defined]
             name=f"Expert-{expert.name}",
-            request_router_config=RequestRouterConfig(request_router_class=ConsistentHashRouter),
             **_replica_options(expert),
-        ).bind(expert, spec.vocab_size)
+        ).bind(expert, spec.vocab_size, spec.context)
         for expert in spec.trained.collaboration.experts
     ]
     options = _replica_options(spec.trained.collaboration.base)

@@ -10,8 +10,8 @@ import httpx
 from colllm_ray.data.examples import encode_prompt
 from colllm_ray.data.rows import Message
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.loop import WrittenToken
 from colllm_ray.decoding.team import AnswerRequest, Team
+from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.api import ChatAnswer, ChatRequest, chat_answer

@@ -1,23 +1,46 @@
-"""One expert on its own replica: a language model that holds sessions."""
+"""One expert on its own replica: a language model that holds sessions, reached over the link."""
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import ray
 from ray import serve
 
 from colllm_ray.config import ModelConfig
 from colllm_ray.decoding.team import member_stepper
-from colllm_ray.engine.messages import Behind, Extend, Extended
+from colllm_ray.link.server import LinkServer
+
+
+@dataclass(frozen=True)
+class ReplicaAddress:
+    """Where a replica listens, and what proves to it that Serve sent the caller."""
+
+    host: str
+    port: int
+    secret: bytes = field(repr=False)
 
 
 @serve.deployment
 class Expert:
     """The remote side of `ExpertLink`."""
 
-    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
-        self._stepper = member_stepper(config, vocab_size)
+    def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
+        self._stepper = member_stepper(config, vocab_size, context)
+        self._secret = secrets.token_bytes(32)
+        self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
+        self._port: asyncio.Task[int] | None = None  # of the link, which needs a running loop to start
 
-    async def extend(self, request: Extend) -> Extended | Behind:
-        return await self._stepper.extend(request)
+    async def hold(self, lease: str) -> AsyncIterator[ReplicaAddress]:
+        """Says where the link is, and goes on for as long as the lease is held there; to be called as a stream.
 
-    async def close(self, session: str) -> None:
-        await self._stepper.close(session)
+        So Serve counts whoever needs this replica, and lets them finish before it takes the replica down.
+        """
+        host = ray.util.get_node_ip_address()
+        if self._port is None:
+            self._port = asyncio.create_task(self._link.start(host))
+        yield ReplicaAddress(host, await self._port, self._secret)
+        await self._link.held(lease)

@@ -64,7 +64,7 @@ class Ingress:
         self._spec.tokens_left(answer)  # refused here, before anything is decoded
         stream = self._router.answer.remote(answer)
         try:
-            written = [token async for token in stream]
+            written = [token async for tokens in stream for token in tokens]
         except asyncio.CancelledError:  # the client has left
             stream.cancel()
             raise

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from colllm_ray.decoding.loop import WrittenToken
 from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, base_stepper
-from colllm_ray.serving.link import ExpertLink
+from colllm_ray.decoding.written import WrittenToken
+from colllm_ray.serving.expert_link import ExpertLink
+
+FLUSH_S = 0.01  # tokens that are written within this time travel together: an item of a stream costs as much as a token
 
 
 @serve.deployment
@@ -20,8 +23,23 @@ class Router:
     def __init__(self, spec: TeamSpec, *experts: DeploymentHandle) -> None:
         self._team = Team(spec, [base_stepper(spec), *(ExpertLink(expert) for expert in experts)])
 
-    async def answer(self, request: AnswerRequest) -> AsyncIterator[WrittenToken]:
-        """The tokens of an answer as they are written; to be called as a stream."""
-        async with aclosing(self._team.answer(request)) as answer:  # so that its sessions end when the caller leaves
+    async def answer(self, request: AnswerRequest) -> AsyncIterator[tuple[WrittenToken, ...]]:
+        """The tokens of an answer as they are written, a few at a time; to be called as a stream."""
+        unsent: list[WrittenToken] = []
+        writing = asyncio.create_task(self._write(request, unsent))
+        try:
+            finished = False
+            while not finished:
+                await asyncio.wait([writing], timeout=FLUSH_S)
+                finished = writing.done()
+                if chunk := tuple(unsent):
+                    unsent.clear()
+                    yield chunk
+            await writing
+        finally:  # the caller may have left: the answer's sessions end with it
+            writing.cancel()
+
+    async def _write(self, request: AnswerRequest, unsent: list[WrittenToken]) -> None:
+        async with aclosing(self._team.answer(request)) as answer:
             async for written in answer:
-                yield written
+                unsent.append(written)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -54,12 +55,20 @@ async def answer(team: Team, request: AnswerRequest) -> list[tuple[int, int]]:
     [("llama", ["mistral", "qwen3"]), ("gpt_neox", ["llama", "llama", "mistral"]), ("mistral", ["gpt_neox"])],
 )
 @pytest.mark.parametrize("eta", [0.0, 0.4, 0.6, 1.0])
+@pytest.mark.parametrize("run_ahead", ["auto", "off"])
 def test_answers_are_those_of_brute_force(
-    base: str, experts: list[str], eta: float, model_folder: ModelFolder, tokenizer: PreTrainedTokenizerFast
+    base: str,
+    experts: list[str],
+    eta: float,
+    run_ahead: Literal["auto", "off"],
+    model_folder: ModelFolder,
+    tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     trained = random_collaboration(model_folder, base, experts)
     prompt = tuple(tokenizer("the quick brown")["input_ids"])
-    got = asyncio.run(answer(Team.in_process(trained), AnswerRequest(prompt, max_tokens=20, eta=eta)))
+    got = asyncio.run(
+        answer(Team.in_process(trained), AnswerRequest(prompt, max_tokens=20, eta=eta, run_ahead=run_ahead))
+    )
     end = int(tokenizer.eos_token_id)
     assert got == brute_force_answer(load_all(trained), trained, prompt, eta, 20, end)
     if eta == 0.0:
@@ -110,7 +119,7 @@ def test_sessions_are_closed_however_an_answer_ends(model_folder: ModelFolder) -
         left_early = team.answer(AnswerRequest((5, 6), max_tokens=5, eta=0.3))
         await anext(left_early)
         await left_early.aclose()
-        return [client._engine.session_count for client in team._clients]  # type: ignore[attr-defined]
+        return [client.engine.session_count for client in team._clients]  # type: ignore[attr-defined]
 
     assert asyncio.run(run()) == [0, 0]
 

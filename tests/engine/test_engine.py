@@ -1,112 +1,223 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel
 
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
-from colllm_ray.engine.messages import Behind, Extend, Extended
+from colllm_ray.engine.messages import Behind, Extend, Extended, Failed, Reply, Sampling
+from colllm_ray.errors import ColllmError
 from tests.conftest import ARCHITECTURES, CONTEXT
 
 LanguageModelOf = Callable[[str], LanguageModel]
+ModelFolder = Callable[[str, int], Path]
+
+
+@pytest.fixture(scope="session")
+def plain_model(model_folder: ModelFolder) -> Callable[[str], PreTrainedModel]:
+    """The same weights, as Hugging Face runs them."""
+
+    def load(architecture: str) -> PreTrainedModel:
+        return AutoModelForCausalLM.from_pretrained(model_folder(architecture, 0)).eval()
+
+    return load
 
 
 @torch.no_grad()
-def plain_forward(model: LanguageModel, tokens: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hugging Face's own forward over the whole text: the last log-probs [V] and the last hidden state [D]."""
-    output = model.model(torch.tensor([list(tokens)]), output_hidden_states=True)
-    return output.logits[0, -1].log_softmax(-1), output.hidden_states[-1][0, -1]
+def plain_forward(model: PreTrainedModel, tokens: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hugging Face's own forward over the whole text: log-probs [T, V] and last hidden states [T, D]."""
+    output = model(torch.tensor([list(tokens)]), output_hidden_states=True)
+    return output.logits[0].log_softmax(-1), output.hidden_states[-1][0]
 
 
-def assert_right(model: LanguageModel, tokens: Sequence[int], reply: Extended | Behind) -> None:
+def assert_right(model: PreTrainedModel, tokens: Sequence[int], want: int, reply: Reply) -> None:
     logprobs, _ = plain_forward(model, tokens)
     assert isinstance(reply, Extended)
-    assert reply.logprob == pytest.approx(float(logprobs.max()), abs=1e-4)
-    assert float(logprobs[reply.token]) == pytest.approx(float(logprobs.max()), abs=1e-4)
+    assert reply.index == len(tokens) + 1 - want
+    assert len(reply.choices) == want
+    for choice, row in zip(reply.choices, logprobs[len(tokens) - want :], strict=True):
+        assert choice.logprob == pytest.approx(float(row.max()), abs=1e-4)
+        assert float(row[choice.token]) == pytest.approx(float(row.max()), abs=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_any_interleaving_gives_the_logits_of_a_plain_forward(
-    architecture: str, language_model: LanguageModelOf
+    architecture: str, language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
 ) -> None:
-    """Extend, cut back, evict and close, over three sessions that share room for two."""
-    model = language_model(architecture)
+    """Steps that extend, cut back and answer at several places, and closings: four sessions share room for two."""
+    model, plain = language_model(architecture), plain_model(architecture)
 
-    actions = st.lists(
-        st.tuples(
-            st.sampled_from(["extend", "extend", "cut back", "close"]),
-            st.sampled_from(["a", "b", "c"]),
-            st.lists(st.integers(0, 299), min_size=1, max_size=6),
-            st.integers(0, 12),
-        ),
-        max_size=12,
+    tokens = st.lists(st.integers(0, 299), min_size=1, max_size=6)
+    request = st.tuples(st.sampled_from("abcd"), tokens, st.integers(0, 12), st.booleans(), st.integers(0, 3))
+    steps = st.lists(
+        st.one_of(st.sampled_from("abcd"), st.lists(request, min_size=1, max_size=2, unique_by=lambda r: r[0])),
+        max_size=10,
     )
 
     @settings(max_examples=25, suppress_health_check=list(HealthCheck))
-    @given(actions)
-    def run(steps: list[tuple[str, str, list[int], int]]) -> None:
-        engine = Engine(model, max_sessions=2)
-        texts: dict[str, list[int]] = {"a": [], "b": [], "c": []}
-        for action, name, tokens, cut in steps:
-            text = texts[name]
-            if action == "close":
-                engine.close(name)
-                texts[name] = []
+    @given(steps)
+    def run(steps: list[str | list[tuple[str, list[int], int, bool, int]]]) -> None:
+        engine = Engine(model, 2, CONTEXT)
+        texts: dict[str, list[int]] = {name: [] for name in "abcd"}
+        for step in steps:
+            if isinstance(step, str):
+                engine.close(step)
+                texts[step] = []
                 continue
-            start = min(cut, len(text)) if action == "cut back" else len(text)
-            text[start:] = tokens[: CONTEXT - start]
-            (reply,) = engine.extend([Extend(name, start, tuple(text[start:]))])
-            if isinstance(reply, Behind):  # it was evicted: all of it is sent again
-                assert reply.have == 0 < start
-                (reply,) = engine.extend([Extend(name, 0, tuple(text))])
-            assert_right(model, text, reply)
+            requests = {}
+            for name, new, cut, cuts_back, want in step:
+                text = texts[name]
+                start = min(cut, len(text)) if cuts_back else len(text)
+                text[start:] = new[: CONTEXT - start]
+                if text[start:]:
+                    requests[name] = Extend(name, start, tuple(text[start:]), want=min(want, len(text) - start))
+            for name, reply in zip(requests, engine.extend(list(requests.values())), strict=True):
+                want = requests[name].want
+                if isinstance(reply, Behind):  # it was evicted: all of it is sent again
+                    assert reply.have == 0 < requests[name].start
+                    (reply,) = engine.extend([Extend(name, 0, tuple(texts[name]), want=want)])
+                assert_right(plain, texts[name], want, reply)
             assert engine.session_count <= 2
 
     run()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_head_reads_the_input_of_the_output_layer(architecture: str, language_model: LanguageModelOf) -> None:
+def test_the_head_reads_the_input_of_the_output_layer(
+    architecture: str, language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
+) -> None:
     model = language_model(architecture)
     head = DeferralHead(model.hidden_size, experts=3)
     torch.nn.init.normal_(head.weight)
-    (reply,) = Engine(model, 1, head).extend([Extend("a", 0, (5, 6, 7))])
-    _, hidden = plain_forward(model, [5, 6, 7])
-    expected = [0.0, *(head.weight @ hidden + head.bias).tolist()]
+    (reply,) = Engine(model, 1, CONTEXT, head).extend([Extend("a", 0, (5, 6, 7), want=2)])
+    _, hidden = plain_forward(plain_model(architecture), [5, 6, 7])
     assert isinstance(reply, Extended)
-    assert reply.scores == pytest.approx(expected, abs=1e-4)
+    for choice, h in zip(reply.choices, hidden[1:], strict=True):
+        assert choice.scores == pytest.approx([0.0, *(head.weight @ h + head.bias).tolist()], abs=1e-4)
 
 
 def test_an_unknown_session_that_starts_later_is_behind(language_model: LanguageModelOf) -> None:
-    engine = Engine(language_model("llama"), max_sessions=1)
-    assert engine.extend([Extend("a", 3, (1,))]) == [Behind(0)]
+    engine = Engine(language_model("llama"), 1, CONTEXT)
+    assert engine.extend([Extend("a", 3, (1,))]) == [Behind("a", 0, 0)]
     assert engine.session_count == 0
 
 
 def test_the_least_recently_used_session_makes_room(language_model: LanguageModelOf) -> None:
-    engine = Engine(language_model("llama"), max_sessions=2)
-    engine.extend([Extend("a", 0, (1,)), Extend("b", 0, (1,)), Extend("a", 1, (2,)), Extend("c", 0, (1,))])
+    engine = Engine(language_model("llama"), 2, CONTEXT)
+    for request in (Extend("a", 0, (1,)), Extend("b", 0, (1,)), Extend("a", 1, (2,)), Extend("c", 0, (1,))):
+        engine.extend([request])
+    assert engine.evictions == 1
     assert isinstance(engine.extend([Extend("a", 2, (3,))])[0], Extended)
-    assert engine.extend([Extend("b", 1, (3,))]) == [Behind(0)]
+    assert engine.extend([Extend("b", 1, (3,))]) == [Behind("b", 0, 0)]
 
 
-def test_a_padded_output_layer_cannot_choose_its_padding(language_model: LanguageModelOf) -> None:
+def test_a_session_of_the_step_never_makes_room(language_model: LanguageModelOf) -> None:
+    engine = Engine(language_model("llama"), 2, CONTEXT)
+    engine.extend([Extend("a", 0, (1,))])
+    engine.extend([Extend("b", 0, (1,))])
+    replies = engine.extend([Extend("c", 0, (1,)), Extend("a", 1, (2,))])  # a is the older one, but in this step
+    assert all(isinstance(reply, Extended) for reply in replies)
+    assert engine.extend([Extend("b", 1, (2,))]) == [Behind("b", 0, 0)]
+
+
+def test_a_session_that_comes_back_finds_its_prefix(
+    language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
+) -> None:
     model = language_model("llama")
-    logprobs, _ = plain_forward(model, [1, 2])
-    favourite = int(logprobs.argmax())
-    narrow = LanguageModel(model.model, vocab_size=favourite)  # all from the favourite on is padding
-    (reply,) = Engine(narrow, 1).extend([Extend("a", 0, (1, 2))])
+    engine = Engine(model, 4, CONTEXT)
+    taken_in: list[int] = []
+    forward = model.forward
+
+    def counted(input_ids: torch.Tensor, *arguments: object, **named: object) -> tuple[torch.Tensor, torch.Tensor]:
+        taken_in.append(input_ids.numel())
+        return forward(input_ids, *arguments, **named)  # type: ignore[arg-type]
+
+    model.forward = counted  # type: ignore[method-assign]
+    first, second = list(range(10, 30)), [*range(10, 28), 50, 51]
+    engine.extend([Extend("a", 0, tuple(first))])
+    engine.close("a")
+    (reply,) = engine.extend([Extend("b", 0, tuple(second))])
+    assert taken_in == [20, 2]
+    assert_right(plain_model("llama"), second, 1, reply)
+
+
+def test_requests_that_cannot_be_served_fail_alone(language_model: LanguageModelOf) -> None:
+    engine = Engine(language_model("llama"), 4, CONTEXT)
+    unknown, negative, long, good = engine.extend(
+        [
+            Extend("a", 0, (10_000,)),
+            Extend("b", 0, (-1,)),
+            Extend("c", 0, (1,) * (CONTEXT + 1)),
+            Extend("d", 0, (1,)),
+        ]
+    )
+    assert unknown == Failed("a", 0, "a token is none of the vocabulary's 300")
+    assert isinstance(negative, Failed)
+    assert long == Failed("c", 0, f"{CONTEXT + 1} tokens are more than the engine's context, {CONTEXT}")
+    assert isinstance(good, Extended)
+    assert engine.session_count == 1
+
+
+def test_two_requests_of_a_session_are_no_step(language_model: LanguageModelOf) -> None:
+    engine = Engine(language_model("llama"), 4, CONTEXT)
+    with pytest.raises(ValueError, match="2 requests of 1 sessions"):
+        engine.extend([Extend("a", 0, (1,)), Extend("a", 1, (2,))])
+
+
+def test_a_padded_output_layer_cannot_choose_its_padding(
+    language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
+) -> None:
+    logprobs, _ = plain_forward(plain_model("llama"), [1, 2])
+    favourite = int(logprobs[-1].argmax())
+    narrow = LanguageModel(language_model("llama").model, vocab_size=favourite)  # all from the favourite on is padding
+    (reply,) = Engine(narrow, 1, CONTEXT).extend([Extend("a", 0, (1, 2))])
     assert isinstance(reply, Extended)
-    assert reply.token == int(logprobs[:favourite].argmax())
-    assert reply.logprob == pytest.approx(float(logprobs[:favourite].log_softmax(0).max()), abs=1e-4)
+    assert reply.choices[0].token == int(logprobs[-1, :favourite].argmax())
+    assert reply.choices[0].logprob == pytest.approx(float(logprobs[-1, :favourite].log_softmax(0).max()), abs=1e-4)
 
 
-@pytest.mark.parametrize(("start", "tokens"), [(-1, (1,)), (0, ())])
-def test_an_extend_needs_tokens(start: int, tokens: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="at least one token"):
-        Extend("a", start, tokens)
+def test_a_drawn_token_depends_on_seed_and_index_alone(language_model: LanguageModelOf) -> None:
+    """Not on the batch, nor on whether it is asked for with others."""
+    sampling = Sampling(temperature=1.5, top_p=0.9, seed=7)
+    text = tuple(range(20, 40))
+    engine = Engine(language_model("llama"), 4, CONTEXT)
+    (together,) = engine.extend([Extend("a", 0, text, want=10, sampling=sampling)])
+    assert isinstance(together, Extended)
+    for index, choice in enumerate(together.choices, start=together.index):
+        alone, other = engine.extend(
+            [Extend("b", 0, text[:index], sampling=sampling), Extend("c", 0, text[1:], sampling=sampling)]
+        )
+        assert isinstance(alone, Extended)
+        assert alone.choices[0].token == choice.token
+        assert isinstance(other, Extended)
+
+
+def test_a_model_with_another_attention_is_refused() -> None:
+    config = Gemma2Config(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8,
+    )  # fmt: skip
+    model = LanguageModel(AutoModelForCausalLM.from_config(config), 300)
+    with pytest.raises(ColllmError, match="Gemma2Attention needs attention with `softcap`"):
+        Engine(model, 1, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"start": -1, "tokens": (1,)}, "at least one token"),
+        ({"start": 0, "tokens": ()}, "at least one token"),
+        ({"start": 0, "tokens": (1,), "want": 2}, "cannot answer after 2 of 1"),
+        ({"start": 0, "tokens": (1,), "want": 0, "draft": 1}, "drafts 1 tokens after 0 answers"),
+    ],
+)
+def test_an_extend_makes_sense(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Extend("a", **arguments)  # type: ignore[arg-type]

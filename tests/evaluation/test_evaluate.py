@@ -11,7 +11,7 @@ import torch
 from colllm_ray.config import Collaboration
 from colllm_ray.data.examples import read_examples
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.loop import WrittenToken
+from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.evaluation.evaluate import evaluate
 from colllm_ray.evaluation.measures import Answered, Evaluation, measure

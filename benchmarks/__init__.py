@@ -1,0 +1,1 @@
+"""One script a published number, run from the repository's root (installed editable): `python benchmarks/decode.py`."""

@@ -1,0 +1,130 @@
+"""The text of an answer under way: what is confirmed, and behind it what is guessed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from colllm_ray.decoding.pace import Pace
+from colllm_ray.decoding.written import Terms, WrittenToken
+from colllm_ray.deferral.rule import decide
+from colllm_ray.engine.messages import Choice
+
+LEANING = 0.8  # how much an older step counts beside the next one
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What the base said at an index: who writes there, and its own choice."""
+
+    author: int
+    p_defer: float
+    choice: Choice
+
+
+class Tail:
+    """Puts together what the models say about a text that grows by guesses and is cut back where one was wrong.
+
+    Whatever a model says at index i holds for one text before i. So a token is confirmed, in order, once the base's
+    step and its author's choice are known for the text before it: exactly the token that the plain loop writes. All
+    that was said behind a token which turns out wrong is forgotten.
+    """
+
+    def __init__(self, prompt: Sequence[int], eta: float, terms: Terms) -> None:
+        self.text = list(prompt)
+        self.confirmed = len(prompt)  # tokens
+        self._prompt = len(prompt)
+        self._eta = eta
+        self._terms = terms
+        self._steps: dict[int, _Step] = {}
+        self._experts: defaultdict[int, dict[int, Choice]] = defaultdict(dict)  # by index, then by author
+        self._leaning = torch.zeros(1)
+
+    @property
+    def finished(self) -> bool:
+        return self._ends_at(self.confirmed)
+
+    @property
+    def base_wants(self) -> int:
+        """After how many of the last tokens the base has not said its step."""
+        return len(self.text) - max(self._steps, default=self._prompt - 1)
+
+    @property
+    def likeliest_expert(self) -> int | None:
+        """The one to which the head leaned most of late; None before the base has said anything."""
+        return 1 + int(self._leaning[1:].argmax()) if len(self._leaning) > 1 else None
+
+    def heard(self, author: int, index: int, choice: Choice) -> None:
+        """Keeps what a model said, given the text before `index` as it is now."""
+        if author:
+            self._experts[index][author] = choice
+            return
+        scores = torch.tensor([choice.scores])
+        who, p_defer = decide(scores, self._eta)
+        self._steps[index] = _Step(int(who), float(p_defer), choice)
+        self._leaning = LEANING * self._leaning + torch.softmax(scores[0], -1)
+
+    def settle(self, pace: Pace) -> list[WrittenToken]:
+        """Confirms as many tokens as are known, cuts the guesses back to them, and tells `pace` what came true."""
+        written: list[WrittenToken] = []
+        while not self.finished and (step := self._steps.get(self.confirmed)):
+            index = self.confirmed
+            choice = self._experts[index].get(step.author) if step.author else step.choice
+            if choice is None:
+                break
+            self._tell(pace, index, step, choice)
+            if self.text[index : index + 1] != [choice.token]:
+                self._cut_back(index)
+                self.text.append(choice.token)
+            self.confirmed += 1
+            written.append(WrittenToken(choice.token, step.author, step.p_defer, choice.logprob))
+        return written
+
+    def guess(self, pace: Pace) -> None:
+        """Goes on with what the models would write if all went as it looks, as far as `pace` finds it worth while."""
+        while not self._ends_at(len(self.text)) and (choice := self._guess_at(len(self.text), pace)):
+            self.text.append(choice.token)
+
+    def open_questions(self, author: int) -> tuple[int, int] | None:
+        """The first and the last index at which the expert is to write and has not said what."""
+        indices = [
+            index
+            for index in range(self.confirmed, len(self.text) + 1)
+            if (step := self._steps.get(index)) and step.author == author and author not in self._experts[index]
+        ]
+        return (indices[0], indices[-1]) if indices else None
+
+    def _guess_at(self, index: int, pace: Pace) -> Choice | None:
+        said, step = self._experts[index], self._steps.get(index)
+        if step is None:  # only an expert that drafts is ahead of the base
+            return next(iter(said.values()), None)
+        if step.author == 0:
+            return step.choice
+        if step.author in said:
+            return said[step.author]
+        unanswered = sum(
+            step.author > 0 and step.author not in self._experts[i]
+            for i, step in self._steps.items()
+            if self.confirmed <= i < index
+        )
+        return step.choice if pace.is_worth_a_guess(step.author, unanswered) else None
+
+    def _tell(self, pace: Pace, index: int, step: _Step, choice: Choice) -> None:
+        if step.author:
+            pace.saw_deferral(step.author, step.choice.token == choice.token)
+        before = self._steps.get(index - 1)
+        if before and before.author:
+            pace.saw_next(before.author, step.author == before.author)
+
+    def _cut_back(self, length: int) -> None:
+        del self.text[length:]
+        for known in (self._steps, self._experts):
+            for index in [index for index in known if index > length]:
+                del known[index]
+
+    def _ends_at(self, length: int) -> bool:
+        answer = length - self._prompt
+        return answer >= self._terms.max_tokens or (answer > 0 and self.text[length - 1] in self._terms.end_tokens)
