@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -114,6 +114,19 @@ def print_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str]) -> N
             for text, width, right in zip(line, widths, numeric, strict=True)
         )
         print("  ".join(cells).rstrip())
+
+
+def finish(options: argparse.Namespace, report: Report, chart: Callable[[Path, Report], None]) -> None:
+    """Prints the report, and writes what the options ask for."""
+    columns = list(dict.fromkeys(column for row in report.rows for column in row))
+    print_table(report.rows, columns)
+    print()
+    for key, value in report.headline.items():
+        print(f"{key} = {value:g}")
+    if options.json:
+        write_json(options.json, report)
+    if options.plot:
+        chart(options.plot, report)
 
 
 def _text(value: Cell) -> str:

@@ -97,6 +97,9 @@ class Collaboration(_Section):
     base: ModelConfig = Field(description="The model whose hidden state decides who writes.")
     experts: tuple[ExpertConfig, ...] = Field(min_length=1, description="The models that it may defer to.")
     data: DataConfig = Field(description="What the head is trained on.")
+    context: int | None = Field(
+        None, ge=2, description="The longest text, prompt and answer, in tokens; what every member can take by default."
+    )
     scoring: ScoringConfig = Field(default=ScoringConfig(), description="How scores are gathered.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How the head is trained.")
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 
-import torch
-
-from colllm_ray.decoding.model_client import ModelClient, News, Session
+from colllm_ray.decoding.model_client import ModelClient, News, Session, scores_of
 from colllm_ray.decoding.written import Terms, WrittenToken
-from colllm_ray.deferral.rule import decide
+from colllm_ray.deferral.rule import decide_one
 from colllm_ray.engine.messages import Choice
 
 
@@ -26,12 +24,11 @@ async def decode(
         sessions = [stack.enter_context(Session(client, terms.sampling, news.tell)) for client in (base, *experts)]
         for _ in range(terms.max_tokens):
             choice = await _next(sessions[0], x, news)
-            author, p_defer = decide(torch.tensor([choice.scores]), eta)
-            k = int(author)
+            k, p_defer = decide_one(scores_of(choice), eta)
             if k > 0:
                 choice = await _next(sessions[k], x, news)
             x.append(choice.token)
-            yield WrittenToken(choice.token, k, float(p_defer), choice.logprob)
+            yield WrittenToken(choice.token, k, p_defer, choice.logprob)
             if choice.token in terms.end_tokens:
                 return
 

@@ -137,6 +137,13 @@ class Session:
             self._client.close_session(self._name)
 
 
+def scores_of(choice: Choice) -> tuple[float, ...]:
+    """s_t of the base. Raises ModelFailedError for a model without the head."""
+    if choice.scores is None:
+        raise ModelFailedError("the base answers without scores; it needs the deferral head")
+    return choice.scores
+
+
 class News:
     """Wakes the task that waits for any of its sessions."""
 

@@ -6,8 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from colllm_ray.decoding.memory import Memory
+
 # A guess that fails costs half a step on average, one that comes true saves one: it pays from one in three on.
 WORTH = 0.4
+# A step over several tokens costs more than one, and the base has nothing to wait for: the odds must be better.
+WORTH_A_RECALL = 0.5
 MEMORY = 0.1  # the weight of the newest observation
 LONGEST_DRAFT = 8  # tokens
 # An expert that answers within so many steps of the base keeps up with it; a slower one would mostly be found busy.
@@ -24,8 +28,10 @@ class Pace:
     """
 
     def __init__(self, experts: int) -> None:
-        self._agrees = [0.5] * (experts + 1)  # how often the base would have written the expert's token
-        self._goes_on = [0.5] * (experts + 1)  # how often the expert writes the next token as well
+        self.memory = Memory()
+        self._recalls = 0.5  # how often the memory is right
+        self._agrees = [0.45] * (experts + 1)  # how often the base would have written the expert's token
+        self._goes_on = [0.45] * (experts + 1)  # how often the expert writes the next token as well
         self._seconds = [math.inf] * (experts + 1)  # until a question is answered; the base is 0
         self._answers = 0
 
@@ -41,6 +47,9 @@ class Pace:
     def saw_deferral(self, author: int, base_agrees: bool) -> None:
         self._agrees[author] += MEMORY * (base_agrees - self._agrees[author])
 
+    def saw_recall(self, is_right: bool) -> None:
+        self._recalls += MEMORY * (is_right - self._recalls)
+
     def saw_next(self, author: int, goes_on: bool) -> None:
         self._goes_on[author] += MEMORY * (goes_on - self._goes_on[author])
 
@@ -51,6 +60,10 @@ class Pace:
     def is_worth_a_guess(self, author: int, unanswered: int) -> bool:
         """Whether the base goes on from its own choice at a deferral, behind so many that are open still."""
         return self._agrees[author] ** (unanswered + 1) >= WORTH
+
+    def is_worth_a_recall(self, guessed: int) -> bool:
+        """Whether the base is shown what the memory says, behind so many such guesses."""
+        return guessed < LONGEST_DRAFT and self._recalls ** (guessed + 1) >= WORTH_A_RECALL
 
     def draft(self, author: int) -> int:
         """How many tokens the expert goes on to write by itself."""

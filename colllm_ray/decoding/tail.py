@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
+from colllm_ray.decoding.model_client import scores_of
 from colllm_ray.decoding.pace import Pace
 from colllm_ray.decoding.written import Terms, WrittenToken
-from colllm_ray.deferral.rule import decide
+from colllm_ray.deferral.rule import decide_one, expert_probabilities
 from colllm_ray.engine.messages import Choice
 
 LEANING = 0.8  # how much an older step counts beside the next one
@@ -41,7 +40,7 @@ class Tail:
         self._terms = terms
         self._steps: dict[int, _Step] = {}
         self._experts: defaultdict[int, dict[int, Choice]] = defaultdict(dict)  # by index, then by author
-        self._leaning = torch.zeros(1)
+        self._leaning: list[float] = []
 
     @property
     def finished(self) -> bool:
@@ -55,17 +54,18 @@ class Tail:
     @property
     def likeliest_expert(self) -> int | None:
         """The one to which the head leaned most of late; None before the base has said anything."""
-        return 1 + int(self._leaning[1:].argmax()) if len(self._leaning) > 1 else None
+        return 1 + self._leaning.index(max(self._leaning)) if self._leaning else None
 
     def heard(self, author: int, index: int, choice: Choice) -> None:
         """Keeps what a model said, given the text before `index` as it is now."""
         if author:
             self._experts[index][author] = choice
             return
-        scores = torch.tensor([choice.scores])
-        who, p_defer = decide(scores, self._eta)
-        self._steps[index] = _Step(int(who), float(p_defer), choice)
-        self._leaning = LEANING * self._leaning + torch.softmax(scores[0], -1)
+        scores = scores_of(choice)
+        self._steps[index] = _Step(*decide_one(scores, self._eta), choice)
+        now = expert_probabilities(scores)
+        before = self._leaning or [0.0] * len(now)
+        self._leaning = [LEANING * old + new for old, new in zip(before, now, strict=True)]
 
     def settle(self, pace: Pace) -> list[WrittenToken]:
         """Confirms as many tokens as are known, cuts the guesses back to them, and tells `pace` what came true."""
@@ -75,18 +75,23 @@ class Tail:
             choice = self._experts[index].get(step.author) if step.author else step.choice
             if choice is None:
                 break
-            self._tell(pace, index, step, choice)
+            self._tell(pace, index, step, choice.token)
             if self.text[index : index + 1] != [choice.token]:
                 self._cut_back(index)
                 self.text.append(choice.token)
+            if step.author == 0:
+                pace.memory.learn(self.text, index)
             self.confirmed += 1
             written.append(WrittenToken(choice.token, step.author, step.p_defer, choice.logprob))
         return written
 
     def guess(self, pace: Pace) -> None:
         """Goes on with what the models would write if all went as it looks, as far as `pace` finds it worth while."""
-        while not self._ends_at(len(self.text)) and (choice := self._guess_at(len(self.text), pace)):
-            self.text.append(choice.token)
+        while not self._ends_at(len(self.text)):
+            token = self._guess_at(len(self.text), pace)
+            if token is None:
+                return
+            self.text.append(token)
 
     def open_questions(self, author: int) -> tuple[int, int] | None:
         """The first and the last index at which the expert is to write and has not said what."""
@@ -97,24 +102,28 @@ class Tail:
         ]
         return (indices[0], indices[-1]) if indices else None
 
-    def _guess_at(self, index: int, pace: Pace) -> Choice | None:
+    def _guess_at(self, index: int, pace: Pace) -> int | None:
         said, step = self._experts[index], self._steps.get(index)
-        if step is None:  # only an expert that drafts is ahead of the base
-            return next(iter(said.values()), None)
+        if step is None:  # not seen by the base: an expert's draft, or from memory
+            for choice in said.values():
+                return choice.token
+            return pace.memory.recall(self.text, index) if pace.is_worth_a_recall(self.base_wants - 1) else None
         if step.author == 0:
-            return step.choice
+            return step.choice.token
         if step.author in said:
-            return said[step.author]
+            return said[step.author].token
         unanswered = sum(
             step.author > 0 and step.author not in self._experts[i]
             for i, step in self._steps.items()
             if self.confirmed <= i < index
         )
-        return step.choice if pace.is_worth_a_guess(step.author, unanswered) else None
+        return step.choice.token if pace.is_worth_a_guess(step.author, unanswered) else None
 
-    def _tell(self, pace: Pace, index: int, step: _Step, choice: Choice) -> None:
+    def _tell(self, pace: Pace, index: int, step: _Step, token: int) -> None:
         if step.author:
-            pace.saw_deferral(step.author, step.choice.token == choice.token)
+            pace.saw_deferral(step.author, step.choice.token == token)
+        if (recalled := pace.memory.recall(self.text, index)) is not None:
+            pace.saw_recall(recalled == token)
         before = self._steps.get(index - 1)
         if before and before.author:
             pace.saw_next(before.author, step.author == before.author)

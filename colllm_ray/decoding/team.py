@@ -79,7 +79,7 @@ class Team:
 
     def __init__(self, spec: TeamSpec, clients: Sequence[ModelClient]) -> None:
         self.spec = spec
-        self._clients = tuple(clients)
+        self.clients = tuple(clients)
         self._pace = Pace(len(clients) - 1)
 
     @classmethod
@@ -97,10 +97,10 @@ class Team:
             sampling=request.sampling,
         )
         eta = self.spec.trained.calibration.threshold if request.eta is None else request.eta
-        base, *experts = self._clients
+        base, *experts = self.clients
         if request.member is not None:
             author = list(self.spec.members).index(request.member)
-            return decode_alone(self._clients[author], author, request.prompt, terms)
+            return decode_alone(self.clients[author], author, request.prompt, terms)
         if request.run_ahead == "off" or not any(expert.works_beside for expert in experts):
             return decode(base, experts, request.prompt, eta, terms)
         return decode_ahead(base, experts, request.prompt, eta, terms, self._pace)

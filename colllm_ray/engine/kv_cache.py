@@ -7,10 +7,12 @@ the step as a keyword argument, the way transformers hands its own paged cache t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -120,13 +122,18 @@ class KVCache:
         return keys, values
 
     def _allocate(self, example: Tensor) -> Tensor:
+        """Zeros, because what a mask hides still takes part with weight 0, and 0 times NaN is NaN."""
         _, heads, _, width = example.shape
+        shape = (self.slots, heads, self.length, width)
         try:
-            # Zeros, because what a mask hides still takes part with weight 0, and 0 times NaN is NaN.
-            return example.new_zeros(self.slots, heads, self.length, width)
-        except torch.OutOfMemoryError as error:
+            if self.device.type == "cpu":  # numpy's zeros, unlike torch's, take no memory until they are written to
+                memory = np.zeros(math.prod(shape) * example.element_size(), dtype=np.uint8)
+                return torch.from_numpy(memory).view(example.dtype).view(shape)
+            return example.new_zeros(shape)
+        except (MemoryError, torch.OutOfMemoryError) as error:
             raise ColllmError(
                 f"no memory on {self.device} for {self.slots} sessions of {self.length} tokens; lower `max_sessions`"
+                " or the collaboration's `context`"
             ) from error
 
 

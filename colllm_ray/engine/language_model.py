@@ -104,14 +104,22 @@ def load_model_config(config: ModelConfig) -> PretrainedConfig:
 
 
 def shared_context(collaboration: Collaboration) -> int:
-    """The longest text that every member can take, in tokens. Raises ColllmError for a model that does not say."""
+    """The longest text in tokens: the collaboration's `context`, or what every member can take.
+
+    Raises ColllmError for a model that does not say, or that takes less than `context`.
+    """
     lengths = {}
     for name, config in collaboration.members.items():
         length = getattr(load_model_config(config).get_text_config(), "max_position_embeddings", None)
         if not isinstance(length, int):
             raise ColllmError(f"{config.model}: its config.json has no `max_position_embeddings`; {name} needs one")
         lengths[name] = length
-    return min(lengths.values())
+    shortest = min(lengths, key=lambda name: lengths[name])
+    if collaboration.context is not None and collaboration.context > lengths[shortest]:
+        raise ColllmError(
+            f"context: {collaboration.context} tokens are more than {shortest} takes, {lengths[shortest]}; lower it"
+        )
+    return collaboration.context or lengths[shortest]
 
 
 def weights_revision(config: ModelConfig) -> str:

@@ -97,7 +97,8 @@ class _Answerer:
         prompt = tuple(example.prompt_ids)
         max_tokens = min(self._max_tokens, self._context - len(prompt))
         request = AnswerRequest(prompt, max_tokens, self._member)
-        return tuple(token for tokens in self._router.answer.remote(request) for token in tokens)
+        answer: tuple[WrittenToken, ...] = self._router.answer.remote(request).result()
+        return answer
 
 
 def _follow(progress: Progress, title: str, total: int, items: Iterable[T]) -> Iterator[T]:

@@ -28,11 +28,11 @@ def router_application(spec: TeamSpec) -> serve.Application:
     experts = [
         Expert.options(  # type: ignore[attr-defined]
             name=f"Expert-{expert.name}",
-            **_replica_options(expert),
+            **replica_options(expert),
         ).bind(expert, spec.vocab_size, spec.context)
         for expert in spec.trained.collaboration.experts
     ]
-    options = _replica_options(spec.trained.collaboration.base)
+    options = replica_options(spec.trained.collaboration.base)
     return Router.options(**options).bind(spec, *experts)  # type: ignore[attr-defined]
 
 
@@ -70,13 +70,19 @@ def serving_http(trained: TrainedCollaboration, host: str, port: int) -> Iterato
 @contextmanager
 def running_router(trained: TrainedCollaboration) -> Iterator[DeploymentHandle]:
     """The router of a collaboration that runs, without HTTP, for as long as the body does."""
-    spec = TeamSpec.of(trained)
     name = f"{trained.collaboration.name}-router"
+    with running(router_application(TeamSpec.of(trained)), name) as router:
+        yield router
+
+
+@contextmanager
+def running(application: serve.Application, name: str) -> Iterator[DeploymentHandle]:
+    """An application without HTTP, for as long as the body runs."""
     was_running = _serve_is_running()
     try:
         if not was_running:
             serve.start(proxy_location="Disabled", logging_config=QUIET)
-        yield serve.run(router_application(spec), name=name, route_prefix=None).options(stream=True)
+        yield serve.run(application, name=name, route_prefix=None)
     finally:
         if was_running:
             serve.delete(name)
@@ -92,7 +98,8 @@ def _serve_is_running() -> bool:
     return True
 
 
-def _replica_options(config: ModelConfig) -> dict[str, object]:
+def replica_options(config: ModelConfig) -> dict[str, object]:
+    """What Serve needs to know about a model's deployment."""
     return {
         "num_replicas": config.replicas,
         "max_ongoing_requests": config.max_sessions,

@@ -12,6 +12,7 @@ from ray import serve
 
 from colllm_ray.config import ModelConfig
 from colllm_ray.decoding.team import member_stepper
+from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.link.server import LinkServer
 
 
@@ -33,6 +34,10 @@ class Expert:
         self._secret = secrets.token_bytes(32)
         self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
         self._port: asyncio.Task[int] | None = None  # of the link, which needs a running loop to start
+
+    async def times(self) -> StepTimes:
+        """What this replica's engine did so far."""
+        return self._stepper.times
 
     async def hold(self, lease: str) -> AsyncIterator[ReplicaAddress]:
         """Says where the link is, and goes on for as long as the lease is held there; to be called as a stream.

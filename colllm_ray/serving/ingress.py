@@ -51,7 +51,7 @@ class Ingress:
         self._spec = spec
         self._name = spec.trained.collaboration.name
         self._tokenizer = load_tokenizer(spec.trained.collaboration.base)
-        self._router = router.options(stream=True)
+        self._router = router
 
     @app.post("/v1/chat/completions")
     async def chat(self, request: ChatRequest) -> ChatAnswer:
@@ -62,11 +62,11 @@ class Ingress:
             member=self._member(model),
         )
         self._spec.tokens_left(answer)  # refused here, before anything is decoded
-        stream = self._router.answer.remote(answer)
+        response = self._router.answer.remote(answer)
         try:
-            written = [token async for tokens in stream for token in tokens]
+            written = await response
         except asyncio.CancelledError:  # the client has left
-            stream.cancel()
+            response.cancel()
             raise
         return chat_answer(model, len(answer.prompt), written, self._spec, self._tokenizer)
 

@@ -11,9 +11,10 @@ from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, base_stepper
 from colllm_ray.decoding.written import WrittenToken
+from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.serving.expert_link import ExpertLink
 
-FLUSH_S = 0.01  # tokens that are written within this time travel together: an item of a stream costs as much as a token
+FLUSH_S = 0.02  # tokens that are written within this time travel together: an item of a stream costs about a token
 
 
 @serve.deployment
@@ -21,9 +22,19 @@ class Router:
     """Holds the base; a token that the base writes crosses no process."""
 
     def __init__(self, spec: TeamSpec, *experts: DeploymentHandle) -> None:
-        self._team = Team(spec, [base_stepper(spec), *(ExpertLink(expert) for expert in experts)])
+        self._base = base_stepper(spec)
+        self._team = Team(spec, [self._base, *(ExpertLink(expert) for expert in experts)])
 
-    async def answer(self, request: AnswerRequest) -> AsyncIterator[tuple[WrittenToken, ...]]:
+    async def times(self) -> StepTimes:
+        """What this replica's engine did so far."""
+        return self._base.times
+
+    async def answer(self, request: AnswerRequest) -> tuple[WrittenToken, ...]:
+        """A whole answer."""
+        async with aclosing(self._team.answer(request)) as answer:
+            return tuple([written async for written in answer])
+
+    async def stream(self, request: AnswerRequest) -> AsyncIterator[tuple[WrittenToken, ...]]:
         """The tokens of an answer as they are written, a few at a time; to be called as a stream."""
         unsent: list[WrittenToken] = []
         writing = asyncio.create_task(self._write(request, unsent))

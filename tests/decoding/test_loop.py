@@ -119,7 +119,7 @@ def test_sessions_are_closed_however_an_answer_ends(model_folder: ModelFolder) -
         left_early = team.answer(AnswerRequest((5, 6), max_tokens=5, eta=0.3))
         await anext(left_early)
         await left_early.aclose()
-        return [client.engine.session_count for client in team._clients]  # type: ignore[attr-defined]
+        return [client.engine.session_count for client in team.clients]  # type: ignore[attr-defined]
 
     assert asyncio.run(run()) == [0, 0]
 

@@ -31,13 +31,13 @@ ModelFolder = Callable[[str, int], Path]
 class Eager(Pace):
     """Guesses at every chance."""
 
-    def is_worth_a_guess(self, author: int, unanswered: int) -> bool:
+    def is_worth_a_guess(self, author: int, unanswered: int) -> bool:  # noqa: ARG002
         return True
 
-    def draft(self, author: int) -> int:
+    def draft(self, author: int) -> int:  # noqa: ARG002
         return 3
 
-    def follows(self, author: int, gap: int) -> bool:
+    def follows(self, author: int, gap: int) -> bool:  # noqa: ARG002
         return True
 
 
@@ -156,10 +156,10 @@ def test_guesses_that_come_true_save_expert_steps(models: list[LanguageModel]) -
         return expert.times.steps
 
     class Guessing(Eager):
-        def draft(self, author: int) -> int:
+        def draft(self, author: int) -> int:  # noqa: ARG002
             return 0
 
-        def follows(self, author: int, gap: int) -> bool:
+        def follows(self, author: int, gap: int) -> bool:  # noqa: ARG002
             return False
 
     assert asyncio.run(steps(Guessing(1))) <= asyncio.run(steps(None)) / 2

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colllm_ray.deferral.rule import decide
+from colllm_ray.deferral.rule import decide, decide_one
 
 
 @given(st.lists(st.floats(-15, 15), min_size=1, max_size=5), st.floats(0, 1))
@@ -20,6 +20,16 @@ def test_the_likeliest_expert_writes_above_the_threshold(experts: list[float], e
         assert (int(author) > 0) == (1 - 1 / total > eta)
     if int(author) > 0:
         assert experts[int(author) - 1] == pytest.approx(max(experts), abs=1e-9)
+
+
+@given(st.lists(st.floats(-15, 15), min_size=1, max_size=5), st.floats(0, 1))
+def test_one_token_is_decided_as_many_are(experts: list[float], eta: float) -> None:
+    s = [0.0, *experts]
+    author, p_defer = decide(torch.tensor([s], dtype=torch.float64), eta)
+    one_author, one_p_defer = decide_one(s, eta)
+    assert one_p_defer == pytest.approx(float(p_defer), abs=1e-12)
+    if abs(one_p_defer - eta) > 1e-9 and sorted(experts)[-2:] != [max(experts)] * 2:
+        assert one_author == int(author)
 
 
 def test_a_threshold_of_one_is_the_base_alone() -> None:

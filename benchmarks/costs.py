@@ -1,0 +1,72 @@
+"""What a forward pass costs, and with it the sequential ideal: what the plain loop would take without anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from uuid import uuid4
+
+from colllm_ray.decoding.written import WrittenToken
+from colllm_ray.engine.engine import Engine
+from colllm_ray.engine.messages import Extend
+
+COUNTS = (1, 2, 4, 8, 16, 32, 64)  # tokens at once
+SECONDS = 0.1  # of measuring, for each count
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Seconds of one forward pass over 1, 2, 3, .. tokens of one session, on an engine that does nothing else."""
+
+    by_tokens: dict[int, float]
+
+    def of(self, tokens: int) -> float:
+        """Interpolated between the counts that were measured."""
+        at = sorted(self.by_tokens)
+        above = next((n for n in at if n >= tokens), at[-1])
+        below = max((n for n in at if n <= tokens), default=at[0])
+        if above == below:
+            return self.by_tokens[above]
+        share = (tokens - below) / (above - below)
+        return (1 - share) * self.by_tokens[below] + share * self.by_tokens[above]
+
+    def mean_with(self, other: StepCosts) -> StepCosts:
+        """For a machine whose speed drifts: measured before and after."""
+        return StepCosts({tokens: (cost + other.by_tokens[tokens]) / 2 for tokens, cost in self.by_tokens.items()})
+
+
+def measure(engine: Engine, at: int) -> StepCosts:
+    """The median cost of taking tokens in behind `at` others, of one session."""
+    session = uuid4().hex
+    engine.extend([Extend(session, 0, (5,) * at)])
+    costs = {}
+    for tokens in COUNTS:
+        if at + tokens > engine.context:
+            break
+        request = Extend(session, at, tuple(range(6, 6 + tokens)))
+        unlike = Extend(session, at, tuple(range(7, 7 + tokens)))  # nothing is known, so that all is computed
+        seconds: list[float] = []
+        while sum(seconds) < SECONDS or len(seconds) < 5:
+            request, unlike = unlike, request
+            begin = perf_counter()
+            engine.extend([request])
+            seconds.append(perf_counter() - begin)
+        costs[tokens] = median(seconds)
+    engine.close(session)
+    return StepCosts(costs)
+
+
+def sequential_ideal(costs: Sequence[StepCosts], prompt: int, written: Sequence[WrittenToken]) -> tuple[float, float]:
+    """Seconds of the base's and of the experts' forward passes in the plain loop: T * c_base + sum of c_k(g).
+
+    `costs` of the base first; g is what expert k has to take in since it last wrote, the prompt at first.
+    """
+    base = costs[0].of(prompt) + (len(written) - 1) * costs[0].of(1)
+    experts, held = 0.0, [0] * len(costs)
+    for index, token in enumerate(written, start=prompt):
+        if token.author:
+            experts += costs[token.author].of(index - held[token.author])
+            held[token.author] = index
+    return base, experts

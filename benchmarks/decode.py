@@ -1,0 +1,315 @@
+"""Decoding speed against deferral frequency: ours, the sequential ideal, and the rivals on the same models.
+
+Random models of 30M (base) and 170M (expert) weights with scripted deferrals, and the trained lab. One thread a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from statistics import mean, median
+from time import perf_counter
+from typing import Literal
+
+import torch
+
+from benchmarks.costs import StepCosts, measure, sequential_ideal
+from benchmarks.link_rtt import link_rtt_ms
+from benchmarks.models import Size, write_model
+from benchmarks.plots import line_chart
+from benchmarks.report import Report, Row, arguments, finish
+from benchmarks.rivals.hf_generate import generate_times
+from benchmarks.rivals.reference_protocol import decode as decode_by_reference
+from benchmarks.rivals.reference_protocol import reference_servers
+from benchmarks.script import Script
+from benchmarks.scripted import Local, Served, of_text, prompt, random_spec, script, served
+from colllm_ray.data.examples import read_examples
+from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.written import WrittenToken
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.lab.collaboration import SHIPPED, trained_lab
+from colllm_ray.ray_session import ray_session
+
+BASE: Size = "30M"
+EXPERT: Size = "170M"
+PROMPT = 64  # tokens
+LAB_LONGEST = 40  # tokens of an answer
+LAB_MIDDLE = 20  # tokens, at which the cost of a forward pass is measured
+LAB_CONTEXT = 256  # tokens
+LAB_WARM_UP = 60  # questions
+LAB_BLOCK = 10  # questions
+
+RunAhead = Literal["auto", "off"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: its tokens, the seconds of each and of the whole, and each model's in forward passes."""
+
+    written: Sequence[WrittenToken]
+    each: Sequence[float]
+    wall: float
+    step_seconds: Sequence[float]
+
+
+@dataclass
+class Measured:
+    """Answers of one setting: what they took, and what of it was whose."""
+
+    tokens: int = 0
+    wall: float = 0.0
+    ideal: float = 0.0
+    base: float = 0.0  # in forward passes
+    expert: float = 0.0
+    deferrals: int = 0
+    each: list[float] = field(default_factory=list)  # seconds of each token but the first, which has the prompt
+
+    def add(self, answer: Answer, ideal: float) -> None:
+        self.tokens += len(answer.written)
+        self.wall += answer.wall
+        self.ideal += ideal
+        self.base += answer.step_seconds[0]
+        self.expert += sum(answer.step_seconds[1:])
+        self.deferrals += sum(token.author > 0 for token in answer.written)
+        self.each += answer.each[1:]
+
+    @property
+    def efficiency(self) -> float:
+        return self.ideal / self.wall
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.wall
+
+    def row(self, models: str, frequency: float, how: str, link_ms: float) -> Row:
+        """A line of the table; times in ms for each token."""
+        a_token = 1e3 / self.tokens
+        link = self.deferrals * link_ms * 1e-3
+        at = sorted(self.each)
+        return {
+            "models": models,
+            "f": frequency,
+            "how": how,
+            "tokens_per_s": round(self.tokens_per_s, 1),
+            "ms_p50": round(median(at) * 1e3, 3),
+            "ms_p99": round(at[int(0.99 * (len(at) - 1))] * 1e3, 3),
+            "of_ideal": round(self.efficiency, 3),
+            "base_ms": round(self.base * a_token, 3),
+            "expert_ms": round(self.expert * a_token, 3),
+            "link_ms": round(link * a_token, 3),
+            "rest_ms": round((self.wall - self.base - self.expert - link) * a_token, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    frequencies: tuple[float, ...]
+    answers: int
+    tokens: int
+    lab_questions: int
+    reference_tokens: int
+
+
+FULL = Plan((0.0, 0.05, 0.1, 0.3, 0.5, 1.0), answers=3, tokens=256, lab_questions=150, reference_tokens=256)
+QUICK = Plan((0.1, 0.3), answers=1, tokens=96, lab_questions=60, reference_tokens=24)
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+    rows: list[Row] = []
+    headline: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        spec = random_spec(Path(folder), BASE, EXPERT, experts=1)
+        lab = TrainedCollaboration.load(trained_lab(None))
+        local_rows(spec, plan, rows, headline)
+        with ray_session(None, spec.trained.collaboration), served(spec, script(0.0, 0.0)) as application:
+            headline["link_rtt_ms_p50"] = link_ms = round(link_rtt_ms(), 4)
+            served_rows(application, plan, link_ms, rows, headline)
+            agreement_rows(application, plan, link_ms, rows, headline)
+        with ray_session(None, lab.collaboration), served(TeamSpec.of(lab), None) as application:
+            lab_rows(application, lab, plan, link_ms, rows, headline)
+        rival_rows(Path(folder), plan, rows, headline)
+    finish(options, Report("decode", rows, headline), _chart)
+
+
+def local_rows(spec: TeamSpec, plan: Plan, rows: list[Row], headline: dict[str, float]) -> None:
+    """All models in this process, one token after the other."""
+    local = Local(spec)
+    for frequency in plan.frequencies:
+        local.follow(script(frequency, 0.0))
+        requests = _requests(plan, "off")
+        with _bracketed(lambda: [measure(engine, _middle(plan)) for engine in local.engines]) as costs:
+            answers = [_timed_locally(local, request) for request in requests]
+        measured = _measured(answers, requests, costs())
+        rows.append(measured.row(f"{BASE} + {EXPERT}", frequency, "in-process", 0.0))
+        headline |= _efficiency("local", frequency, measured)
+
+
+def served_rows(application: Served, plan: Plan, link_ms: float, rows: list[Row], headline: dict[str, float]) -> None:
+    """Router and expert in processes of their own, plain and running ahead; base and expert agree on half."""
+    for frequency in plan.frequencies:
+        both = _plain_and_ahead(application, plan, script(frequency, 0.5))
+        for run_ahead, measured in both.items():
+            rows.append(measured.row(f"{BASE} + {EXPERT}", frequency, f"over Serve, run-ahead {run_ahead}", link_ms))
+        headline |= _efficiency("serve", frequency, both["off"])
+
+
+def agreement_rows(
+    application: Served, plan: Plan, link_ms: float, rows: list[Row], headline: dict[str, float]
+) -> None:
+    """Run-ahead against the plain loop, where base and expert mostly agree and where they never do; f = .3."""
+    for agreement, key in ((0.9, "run_ahead_speedup_a90"), (0.0, "run_ahead_floor_a0")):
+        both = _plain_and_ahead(application, plan, script(0.3, agreement))
+        for run_ahead, measured in both.items():
+            how = f"over Serve, run-ahead {run_ahead}, agreement {agreement}"
+            rows.append(measured.row(f"{BASE} + {EXPERT}", 0.3, how, link_ms))
+        headline[key] = round(both["auto"].tokens_per_s / both["off"].tokens_per_s, 3)
+
+
+def lab_rows(
+    application: Served,
+    lab: TrainedCollaboration,
+    plan: Plan,
+    link_ms: float,
+    rows: list[Row],
+    headline: dict[str, float],
+) -> None:
+    """The lab's held-out questions, one after the other, each once plain and once running ahead."""
+    tokenizer = load_tokenizer(lab.collaboration.base)
+    for question in islice(read_examples(SHIPPED / "validation.jsonl", "warm-up", tokenizer, LAB_CONTEXT), LAB_WARM_UP):
+        application.timed(AnswerRequest(tuple(question.prompt_ids), LAB_LONGEST, run_ahead="off"))
+    questions = list(read_examples(SHIPPED / "test.jsonl", "test", tokenizer, LAB_CONTEXT))
+    texts = [tuple(question.prompt_ids) for question in questions[:: len(questions) // plan.lab_questions]]
+    with _bracketed(lambda: application.costs(LAB_MIDDLE)) as costs:
+        requests = [AnswerRequest(text, LAB_LONGEST) for text in texts]
+        ways = _each_way(application, requests, at_a_time=LAB_BLOCK)
+    both = {run_ahead: _measured(answers, requests, costs()) for run_ahead, answers in ways.items()}
+    for run_ahead, measured in both.items():
+        deferred = round(measured.deferrals / measured.tokens, 3)
+        rows.append(measured.row("lab", deferred, f"over Serve, run-ahead {run_ahead}", link_ms))
+    headline["lab_serve_efficiency"] = round(both["off"].efficiency, 3)
+    headline["run_ahead_speedup"] = round(both["auto"].tokens_per_s / both["off"].tokens_per_s, 3)
+    headline["run_ahead_identical"] = mean(map(_same, ways["off"], ways["auto"]))
+
+
+def rival_rows(folder: Path, plan: Plan, rows: list[Row], headline: dict[str, float]) -> None:
+    """The reference protocol at f = .1, and Hugging Face's generate of each model alone."""
+    models = [write_model(folder, BASE, 0), write_model(folder, EXPERT, 1)]
+    text, scripted = prompt(0, PROMPT), script(0.1, 0.0)
+    with reference_servers(models, threads=1) as urls:
+        answer = decode_by_reference(urls, text, of_text(scripted, text).author, plan.reference_tokens)
+    rows.append(_rival_row("reference protocol", 0.1, answer.seconds))
+    ours = next(row for row in rows if row["f"] == 0.1 and row["how"] == "over Serve, run-ahead off")
+    headline["reference_slowdown"] = round(sum(answer.seconds) / len(answer.seconds) * float(ours["tokens_per_s"]), 2)
+    for name, model, frequency in (("base", models[0], 0.0), ("expert", models[1], 1.0)):
+        ms = generate_times(model, PROMPT, plan.reference_tokens, threads=1)
+        rows.append(_rival_row(f"Hugging Face generate, {name} alone", frequency, [ms / 1e3]))
+
+
+def _rival_row(how: str, frequency: float, seconds: Sequence[float]) -> Row:
+    at = sorted(seconds)
+    return {
+        "models": f"{BASE} + {EXPERT}",
+        "f": frequency,
+        "how": how,
+        "tokens_per_s": round(len(at) / sum(at), 1),
+        "ms_p50": round(median(at) * 1e3, 3),
+        "ms_p99": round(at[int(0.99 * (len(at) - 1))] * 1e3, 3),
+    }
+
+
+def _plain_and_ahead(application: Served, plan: Plan, scripted: Script) -> dict[RunAhead, Measured]:
+    application.follow(scripted)
+    requests = _requests(plan, "off")
+    with _bracketed(lambda: application.costs(_middle(plan))) as costs:
+        ways = _each_way(application, requests, at_a_time=1)
+    assert all(map(_same, ways["off"], ways["auto"])), "running ahead must not change an answer"
+    return {run_ahead: _measured(answers, requests, costs()) for run_ahead, answers in ways.items()}
+
+
+def _measured(answers: Sequence[Answer], requests: Sequence[AnswerRequest], costs: Sequence[StepCosts]) -> Measured:
+    measured = Measured()
+    for answer, request in zip(answers, requests, strict=True):
+        measured.add(answer, sum(sequential_ideal(costs, len(request.prompt), answer.written)))
+    return measured
+
+
+def _each_way(application: Served, requests: Sequence[AnswerRequest], at_a_time: int) -> dict[RunAhead, list[Answer]]:
+    """The answers plain and running ahead, a few of the one after a few of the other: a machine's speed drifts."""
+    ways: dict[RunAhead, list[Answer]] = {"off": [], "auto": []}
+    order: list[RunAhead] = ["off", "auto"]
+    for start in range(0, len(requests), at_a_time):
+        for run_ahead in order:
+            block = [replace(request, run_ahead=run_ahead) for request in requests[start : start + at_a_time]]
+            ways[run_ahead] += _timed(application, block)
+        order.reverse()
+    return ways
+
+
+def _timed(application: Served, requests: Sequence[AnswerRequest]) -> list[Answer]:
+    """One after the other; the models' seconds in forward passes are shared out evenly."""
+    before = application.step_seconds()
+    timed = [application.timed(request) for request in requests]
+    steps = [(after - then) / len(requests) for after, then in zip(application.step_seconds(), before, strict=True)]
+    return [Answer(written, each, wall, steps) for written, each, wall in timed]
+
+
+def _timed_locally(local: Local, request: AnswerRequest) -> Answer:
+    before = local.step_seconds()
+    begin = perf_counter()
+    written, each = asyncio.run(local.timed(request))
+    wall = perf_counter() - begin
+    steps = [after - then for after, then in zip(local.step_seconds(), before, strict=True)]
+    return Answer(written, each, wall, steps)
+
+
+def _same(one: Answer, other: Answer) -> bool:
+    return [(token.token, token.author) for token in one.written] == [
+        (token.token, token.author) for token in other.written
+    ]
+
+
+def _requests(plan: Plan, run_ahead: RunAhead) -> list[AnswerRequest]:
+    return [AnswerRequest(prompt(answer, PROMPT), plan.tokens, run_ahead=run_ahead) for answer in range(plan.answers)]
+
+
+def _middle(plan: Plan) -> int:
+    """The length at which a forward pass costs what it does on average over an answer."""
+    return PROMPT + plan.tokens // 2
+
+
+@contextmanager
+def _bracketed(costs: Callable[[], list[StepCosts]]) -> Iterator[Callable[[], list[StepCosts]]]:
+    """Measures before and after the body, for a machine whose speed drifts; gives the mean of both, afterwards."""
+    before = costs()
+    after: list[StepCosts] = []
+    yield lambda: [one.mean_with(other) for one, other in zip(before, after, strict=True)]
+    after += costs()
+
+
+def _efficiency(where: str, frequency: float, measured: Measured) -> dict[str, float]:
+    key = f"{where}_efficiency_f{round(frequency * 100)}"
+    return {key: round(measured.efficiency, 3)} if frequency in (0.1, 0.3) else {}
+
+
+def _chart(path: Path, report: Report) -> None:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in report.rows:
+        if row["models"] != "lab" and "agreement" not in str(row["how"]):
+            series.setdefault(str(row["how"]), []).append((float(row["f"]), float(row["ms_p50"])))
+    line_chart(path, series, "deferral frequency", "ms a token (p50)", f"{BASE} base, {EXPERT} expert", log_y=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

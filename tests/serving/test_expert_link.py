@@ -1,0 +1,151 @@
+"""Sessions over the link to real Serve replicas: shared, kept, and carried on when a replica dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from colllm_ray.decoding.model_client import ModelClient, News, Session
+from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, member_stepper
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.engine.stepper import StepTimes
+from colllm_ray.serving.application import router_application, running
+from colllm_ray.serving.expert_link import ExpertLink
+from tests.commands import wait_until
+from tests.decoding.test_loop import random_collaboration
+
+ModelFolder = Callable[[str, int], Path]
+APPLICATION = "random-router"
+
+
+@pytest.fixture(scope="module")
+def trained(model_folder: ModelFolder) -> TrainedCollaboration:
+    return random_collaboration(model_folder, "llama", ["mistral", "qwen3"])
+
+
+@pytest.fixture(scope="module")
+def router(trained: TrainedCollaboration, ray_local: None) -> Iterator[DeploymentHandle]:  # noqa: ARG001
+    with running(router_application(TeamSpec.of(trained)), APPLICATION) as handle:
+        yield handle
+
+
+@pytest.fixture
+def expert(router: DeploymentHandle) -> DeploymentHandle:  # noqa: ARG001 (it has to run)
+    return serve.get_deployment_handle("Expert-e0", APPLICATION)
+
+
+def times(expert: DeploymentHandle) -> StepTimes:
+    result: StepTimes = expert.times.remote().result()
+    return result
+
+
+def replicas(expert: str) -> list[int]:
+    """Process ids."""
+    return [
+        p.pid for p in psutil.process_iter(["cmdline"]) if f"{APPLICATION}:Expert-{expert}" in str(p.info["cmdline"])
+    ]
+
+
+async def said(session: Session, text: list[int], news: News) -> int:
+    session.ask(text)
+    while True:
+        await news.wait()
+        for _, choice in session.take(text):
+            return choice.token
+
+
+async def all_said(client: ModelClient, texts: Sequence[list[int]]) -> list[int]:
+    """What comes after each of the texts, asked at once, each in a session of its own."""
+
+    async def one(text: list[int]) -> int:
+        news = News()
+        with Session(client, None, news.tell) as session:
+            return await said(session, text, news)
+
+    return list(await asyncio.gather(*map(one, texts)))
+
+
+def test_questions_of_different_answers_join_one_step(expert: DeploymentHandle, trained: TrainedCollaboration) -> None:
+    texts = [[5 + i, 6, 7 + i] for i in range(12)]
+
+    async def run() -> tuple[list[int], list[int]]:
+        link = ExpertLink(expert)
+        await all_said(link, texts)  # opens the leases
+        return await all_said(link, texts), await all_said(
+            member_stepper(trained.collaboration.experts[0], 300, 64),
+            texts,
+        )
+
+    before = times(expert)
+    served, local = asyncio.run(run())
+    assert served == local
+    after = times(expert)
+    assert after.steps - before.steps < 12 + 12
+
+
+def test_a_session_survives_the_restart_of_its_only_replica(
+    expert: DeploymentHandle, trained: TrainedCollaboration
+) -> None:
+    async def run() -> None:
+        link, news = ExpertLink(expert), News()
+        alone = member_stepper(trained.collaboration.experts[0], 300, 64)
+        text = [5, 6, 7]
+        with Session(link, None, news.tell) as session, Session(alone, None, news.tell) as other:
+            for round_ in range(3):
+                token = await said(session, text, news)
+                assert token == await said(other, text, news)
+                text.append(token)
+                if round_ == 0:
+                    (replica,) = replicas("e0")
+                    os.kill(replica, signal.SIGKILL)
+
+    asyncio.run(run())
+
+
+def test_answers_go_on_when_a_replica_dies_under_them(router: DeploymentHandle, trained: TrainedCollaboration) -> None:
+    requests = [AnswerRequest((5, 6 + i), max_tokens=50, eta=0.3) for i in range(16)]
+
+    async def undisturbed() -> list[list[tuple[int, int]]]:
+        team = Team.in_process(trained)
+        return [[(token.token, token.author) async for token in team.answer(request)] for request in requests]
+
+    def served(responses: Sequence[object]) -> list[list[tuple[int, int]]]:
+        return [[(token.token, token.author) for token in response.result()] for response in responses]  # type: ignore[attr-defined]
+
+    expected = asyncio.run(undisturbed())
+    assert served([router.answer.remote(request) for request in requests]) == expected
+    (replica,) = replicas("e1")
+    responses = [router.answer.remote(request) for request in requests * 3]
+    os.kill(replica, signal.SIGKILL)
+    assert served(responses) == expected * 3
+    wait_until(lambda: len(replicas("e1")) == 1, "a new replica")
+
+
+def test_a_stream_gives_the_tokens_of_the_whole_answer(router: DeploymentHandle) -> None:
+    request = AnswerRequest((5, 6), max_tokens=50, eta=0.3)
+    whole = router.answer.remote(request).result()
+    chunks = list(router.options(stream=True).stream.remote(request))
+    assert [(t.token, t.author) for chunk in chunks for t in chunk] == [(t.token, t.author) for t in whole]
+
+
+def test_a_lease_ends_when_nobody_needs_the_expert(expert: DeploymentHandle) -> None:
+    async def run() -> None:
+        link = ExpertLink(expert)
+        await all_said(link, [[5, 6]])
+        (connection,) = [await task for task in link._leases._connections.values()]
+        leases = link._leases._idle
+        assert len(leases) == 1
+        async with asyncio.timeout(20):
+            while leases:
+                await asyncio.sleep(0.05)
+        assert not connection.closed
+
+    asyncio.run(run())
