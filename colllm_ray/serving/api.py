@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -14,6 +15,15 @@ from colllm_ray.data.rows import Message
 from colllm_ray.data.text import pieces_of, text_of
 from colllm_ray.decoding.team import TeamSpec
 from colllm_ray.decoding.written import WrittenToken
+from colllm_ray.engine.messages import Sampling
+
+
+class Extension(BaseModel):
+    """The `colllm` object of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_ahead: Literal["auto", "off"] = Field("auto", description="Whether models work ahead; the answer is the same.")
 
 
 class ChatRequest(BaseModel):
@@ -24,8 +34,18 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1)
     model: str | None = Field(None, description="The collaboration's name, or NAME/MEMBER for one model alone.")
     max_tokens: int | None = Field(None, ge=1, description="Length of the answer at most; all the context by default.")
-    temperature: Literal[0] = Field(0, description="Decoding is greedy.")
+    temperature: float = Field(0, ge=0, le=2, description="0 is greedy: each token is its author's likeliest.")
+    top_p: float = Field(1, gt=0, le=1, description="Tokens are drawn from the likeliest that together reach this.")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="The same seed draws the same answer.")
     stream: Literal[False] = Field(False, description="The answer comes whole.")
+    colllm: Extension = Field(Extension(), description="What only a collaboration has.")
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """None is greedy."""
+        if self.temperature == 0:
+            return None
+        return Sampling(self.temperature, self.top_p, secrets.randbits(63) if self.seed is None else self.seed)
 
 
 class AssistantMessage(BaseModel):

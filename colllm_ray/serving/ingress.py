@@ -60,6 +60,8 @@ class Ingress:
             prompt=tuple(encode_prompt(request.messages, self._tokenizer)),
             max_tokens=request.max_tokens,
             member=self._member(model),
+            sampling=request.sampling,
+            run_ahead=request.colllm.run_ahead,
         )
         self._spec.tokens_left(answer)  # refused here, before anything is decoded
         response = self._router.answer.remote(answer)

@@ -100,7 +100,10 @@ def test_a_length_limit_ends_an_answer(url: str) -> None:
     [
         ({"model": "other"}, 404, "no model 'other' here; there are: lab, lab/base, lab/pharma"),
         ({"messages": []}, 400, "messages: "),
-        ({"temperature": 0.7}, 400, "temperature: "),
+        ({"temperature": 3}, 400, "temperature: "),
+        ({"top_p": 0}, 400, "top_p: "),
+        ({"seed": -1}, 400, "seed: "),
+        ({"colllm": {"run_ahead": "maybe"}}, 400, "colllm.run_ahead: "),
         ({"stream": True}, 400, "stream: "),
         ({"nonsense": 1}, 400, "nonsense: "),
         ({"max_tokens": 0}, 400, "max_tokens: "),
@@ -119,11 +122,31 @@ def test_a_bad_request_is_refused_in_openais_shape(
     assert error["type"] == "invalid_request_error"
 
 
+def test_running_ahead_changes_no_answer(url: str) -> None:
+    for question in questions()[:6]:
+        for sampling in ({}, {"temperature": 1.0, "top_p": 0.95, "seed": 5}):
+            ahead, plain = (ask(url, question, colllm={"run_ahead": how}, **sampling) for how in ("auto", "off"))
+            assert trace_of(ahead) == trace_of(plain)
+
+
+def trace_of(answer: Any) -> list[tuple[int, str]]:
+    return [(token["token"], token["model"]) for token in answer["colllm"]["trace"]]
+
+
+def test_a_seed_draws_the_same_answer_again(url: str) -> None:
+    drawn = [ask(url, questions()[0], temperature=2.0, seed=seed) for seed in (1, 1, 2)]
+    one, again, other = ["".join(token["text"] for token in answer["colllm"]["trace"]) for answer in drawn]
+    assert one == again != other
+
+
 def test_a_server_and_a_folder_answer_alike(url: str, lab_run: Path) -> None:
     question = questions()[1]
     served, local = ask_server(url, question), ask_folder(lab_run / "collaboration", question)
-    assert served.colllm == local.colllm
     assert served.choices == local.choices
+    for one, other in zip(served.colllm.trace, local.colllm.trace, strict=True):
+        assert (one.token, one.model) == (other.token, other.model)
+        # Tokens that are computed together are rounded otherwise.
+        assert one.p_defer == pytest.approx(other.p_defer, abs=1e-4)
 
 
 def test_a_refused_question_is_reported(url: str) -> None:
