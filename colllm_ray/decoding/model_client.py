@@ -46,6 +46,7 @@ class Session:
         self._number = 0  # of the last question; 0: none yet
         self._held: list[int] = []  # what the model holds, or will hold once it has answered
         self._written = 0  # the token that it wrote last
+        self._drafting = 0  # tokens that it still goes on to write by itself
         self._question: Extend | None = None
         self._heard: list[tuple[int, Choice]] = []
         self._failure: str | None = None
@@ -56,18 +57,21 @@ class Session:
         """How many tokens of `text` the model has not been sent."""
         return len(text) - common_prefix(self._held, text)
 
-    @property
-    def is_asking(self) -> bool:
-        return self._question is not None
+    def is_idle(self, text: list[int]) -> bool:
+        """Whether the model is neither asked anything nor drafts on from `text`."""
+        return self._question is None and not self._drafts(text)
 
     def is_asked(self, text: list[int], index: int) -> bool:
         """Whether an answer is under way that will tell what comes at `index` of `text`."""
         question = self._question
-        return (
-            question is not None
-            and question.end - question.want < index <= question.end
-            and self._held[:index] == text[:index]
-        )
+        if question is None:
+            return index == len(self._held) + 1 and self._drafts(text)
+        return question.end - question.want < index <= question.end and self._held[:index] == text[:index]
+
+    def _drafts(self, text: list[int]) -> bool:
+        """Whether the model now takes in the token that it wrote last, and that is how `text` goes on."""
+        length = len(self._held)
+        return self._drafting > 0 and text[length : length + 1] == [self._written] and text[:length] == self._held
 
     def ask(self, text: list[int], want: int = 1, draft: int = 0) -> None:
         """Asks what comes after the last `want` tokens of `text`; a question that is not answered yet is given up."""
@@ -108,6 +112,7 @@ class Session:
         question = self._question
         if isinstance(reply, Behind):
             if question is None:  # the session went while the model drafted
+                self._drafting = 0
                 del self._held[reply.have :]
                 return
             if reply.have < question.start:
@@ -117,7 +122,9 @@ class Session:
         elif isinstance(reply, Extended):
             if question is None:  # a draft: the model has taken in what it wrote before
                 self._held.append(self._written)
+                self._drafting -= 1
             else:
+                self._drafting = question.draft
                 self.answered_in = perf_counter() - self._asked_at
             if reply.choices:
                 self._written = reply.choices[-1].token

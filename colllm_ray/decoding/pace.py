@@ -12,6 +12,8 @@ from colllm_ray.decoding.memory import Memory
 WORTH = 0.4
 # A step over several tokens costs more than one, and the base has nothing to wait for: the odds must be better.
 WORTH_A_RECALL = 0.5
+# An expert that drafts in vain is found busy by the next question; one that drafts rightly has begun a step earlier.
+WORTH_A_DRAFT = 0.7
 MEMORY = 0.1  # the weight of the newest observation
 LONGEST_DRAFT = 8  # tokens
 # An expert that answers within so many steps of the base keeps up with it; a slower one would mostly be found busy.
@@ -68,9 +70,9 @@ class Pace:
     def draft(self, author: int) -> int:
         """How many tokens the expert goes on to write by itself."""
         goes_on = self._goes_on[author]
-        if self._answers > QUIET or goes_on < WORTH:
+        if self._answers > QUIET or goes_on < WORTH_A_DRAFT:
             return 0
-        return min(LONGEST_DRAFT, int(math.log(WORTH) / math.log(min(goes_on, 0.999))))
+        return min(LONGEST_DRAFT, int(math.log(WORTH_A_RECALL) / math.log(min(goes_on, 0.999))))
 
     def follows(self, author: int, gap: int) -> bool:
         """Whether an idle expert is sent `gap` tokens before it is asked, because it is likely to be asked next."""

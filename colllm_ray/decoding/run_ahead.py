@@ -51,7 +51,7 @@ def _ask(sessions: Sequence[Session], tail: Tail, pace: Pace) -> None:
             first, last = questions
             if not expert.is_asked(tail.text, first):
                 expert.ask(tail.text[:last], last + 1 - first, pace.draft(author))
-        elif author == tail.likeliest_expert and not expert.is_asking:
+        elif author == tail.likeliest_expert and expert.is_idle(tail.text):
             gap = expert.gap(tail.text)
             if gap and pace.follows(author, gap):
                 expert.ask(tail.text)

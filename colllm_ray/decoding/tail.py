@@ -12,7 +12,8 @@ from colllm_ray.decoding.written import Terms, WrittenToken
 from colllm_ray.deferral.rule import decide_one, expert_probabilities
 from colllm_ray.engine.messages import Choice
 
-LEANING = 0.8  # how much an older step counts beside the next one
+LEANING = 0.8  # how much the steps before count beside the next one
+LIKELY = 0.005  # the mean P(Z = k) from which on an expert may soon be asked
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ class Tail:
 
     @property
     def likeliest_expert(self) -> int | None:
-        """The one to which the head leaned most of late; None before the base has said anything."""
-        return 1 + self._leaning.index(max(self._leaning)) if self._leaning else None
+        """The one to which the head leaned most of late; None where it leaned to none."""
+        most = max(self._leaning, default=0.0)
+        return 1 + self._leaning.index(most) if most >= LIKELY else None
 
     def heard(self, author: int, index: int, choice: Choice) -> None:
         """Keeps what a model said, given the text before `index` as it is now."""
@@ -64,8 +66,8 @@ class Tail:
         scores = scores_of(choice)
         self._steps[index] = _Step(*decide_one(scores, self._eta), choice)
         now = expert_probabilities(scores)
-        before = self._leaning or [0.0] * len(now)
-        self._leaning = [LEANING * old + new for old, new in zip(before, now, strict=True)]
+        before = self._leaning or now
+        self._leaning = [LEANING * old + (1 - LEANING) * new for old, new in zip(before, now, strict=True)]
 
     def settle(self, pace: Pace) -> list[WrittenToken]:
         """Confirms as many tokens as are known, cuts the guesses back to them, and tells `pace` what came true."""
@@ -82,6 +84,8 @@ class Tail:
             if step.author == 0:
                 pace.memory.learn(self.text, index)
             self.confirmed += 1
+            for known in (self._steps, self._experts):
+                known.pop(index - 1, None)  # one token back is looked at, and nothing before
             written.append(WrittenToken(choice.token, step.author, step.p_defer, choice.logprob))
         return written
 

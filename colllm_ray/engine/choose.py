@@ -34,7 +34,7 @@ def _draw(logprobs: Tensor, sampling: Sampling, index: int) -> Tensor:
         ordered, order = logits.sort(descending=True)
         p = torch.softmax(ordered, dim=-1)
         outside = p.cumsum(-1) - p >= sampling.top_p  # of those before it, so that the first one always stays
-        logits = logits.index_fill(0, order[outside], -torch.inf)
+        logits = logits.scatter(0, order, ordered.masked_fill(outside, -torch.inf))
     generator = torch.Generator(logits.device).manual_seed(_mixed(sampling.seed, index))
     exponential = torch.empty_like(logits).exponential_(generator=generator)
     return (logits - exponential.log()).argmax()

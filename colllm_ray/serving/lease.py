@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -13,8 +12,6 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from colllm_ray.link.client import LinkConnection, LinkError
 from colllm_ray.serving.expert import ReplicaAddress
-
-logger = logging.getLogger(__name__)
 
 LINGER_S = 2.0  # an unused lease is kept that long: opening one costs as much as several tokens
 WITHIN_S = 60.0  # to find a replica, where none answers: about what Serve needs to start another one
