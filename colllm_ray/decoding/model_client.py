@@ -114,6 +114,7 @@ class Session:
             if question is None:  # the session went while the model drafted
                 self._drafting = 0
                 del self._held[reply.have :]
+                self._on_news()
                 return
             if reply.have < question.start:
                 self._post(reply.have, question.want, question.draft)
