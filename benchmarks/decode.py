@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from time import perf_counter
 from typing import Literal
 
@@ -22,7 +22,7 @@ from benchmarks.costs import StepCosts, measure, sequential_ideal
 from benchmarks.link_rtt import link_rtt_ms
 from benchmarks.models import Size, write_model
 from benchmarks.plots import line_chart
-from benchmarks.report import Report, Row, arguments, finish
+from benchmarks.report import Report, Row, arguments, finish, latencies
 from benchmarks.rivals.hf_generate import generate_times
 from benchmarks.rivals.reference_protocol import decode as decode_by_reference
 from benchmarks.rivals.reference_protocol import reference_servers
@@ -91,14 +91,12 @@ class Measured:
         """A line of the table; times in ms for each token."""
         a_token = 1e3 / self.tokens
         link = self.deferrals * link_ms * 1e-3
-        at = sorted(self.each)
         return {
             "models": models,
             "f": frequency,
             "how": how,
             "tokens_per_s": round(self.tokens_per_s, 1),
-            "ms_p50": round(median(at) * 1e3, 3),
-            "ms_p99": round(at[int(0.99 * (len(at) - 1))] * 1e3, 3),
+            **latencies(self.each),
             "of_ideal": round(self.efficiency, 3),
             "base_ms": round(self.base * a_token, 3),
             "expert_ms": round(self.expert * a_token, 3),
@@ -217,14 +215,12 @@ def rival_rows(folder: Path, plan: Plan, rows: list[Row], headline: dict[str, fl
 
 
 def _rival_row(how: str, frequency: float, seconds: Sequence[float]) -> Row:
-    at = sorted(seconds)
     return {
         "models": f"{BASE} + {EXPERT}",
         "f": frequency,
         "how": how,
-        "tokens_per_s": round(len(at) / sum(at), 1),
-        "ms_p50": round(median(at) * 1e3, 3),
-        "ms_p99": round(at[int(0.99 * (len(at) - 1))] * 1e3, 3),
+        "tokens_per_s": round(len(seconds) / sum(seconds), 1),
+        **latencies(seconds),
     }
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 from benchmarks.costs import sequential_ideal
 from benchmarks.models import Size
 from benchmarks.plots import line_chart
-from benchmarks.report import Report, Row, arguments, finish
+from benchmarks.report import Report, Row, arguments, finish, latencies
 from benchmarks.scripted import Served, prompt, random_spec, script, served
 from colllm_ray.decoding.team import AnswerRequest
 from colllm_ray.ray_session import ray_session
@@ -67,14 +67,13 @@ def _row_of_asking_all(application: Served, experts: int, requests: Sequence[Ans
 
 def _summary(experts: int, how: str, seconds: Sequence[Sequence[float]]) -> Row:
     """Times of each token but an answer's first, which has the prompt."""
-    at = sorted(second * 1e3 for answer in seconds for second in answer[1:])
+    each = [second for answer in seconds for second in answer[1:]]
     return {
         "experts": experts,
         "how": how,
         "f": FREQUENCY,
-        "ms_p50": round(median(at), 3),
-        "ms_mean": round(mean(at), 3),
-        "ms_p99": round(at[int(0.99 * (len(at) - 1))], 3),
+        **latencies(each),
+        "ms_mean": round(mean(each) * 1e3, 3),
     }
 
 

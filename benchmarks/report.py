@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -100,6 +101,12 @@ def write_json(path: Path, report: Report) -> None:
     unfinished = path.with_name(f"{path.name}.tmp")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
+
+
+def latencies(seconds: Sequence[float]) -> Row:
+    """The columns that say how long tokens took, in ms."""
+    at = sorted(second * 1e3 for second in seconds)
+    return {"ms_p50": round(median(at), 3), "ms_p99": round(at[int(0.99 * (len(at) - 1))], 3)}
 
 
 def print_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str]) -> None:
