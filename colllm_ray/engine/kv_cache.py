@@ -47,19 +47,19 @@ class _Run:
     length: int
     masks: dict[int | None, Tensor | None] = field(default_factory=dict)  # by the width of the sliding window
 
-    def mask(self, window: int | None) -> Tensor | None:
-        """What is added to the attention weights, [B, 1, T, L]; None where every key is seen."""
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the attention weights, [B, 1, T, L], of the query's dtype; None where every key is seen."""
         if window not in self.masks:
-            self.masks[window] = self._mask(window)
+            self.masks[window] = self._mask(window, dtype)
         return self.masks[window]
 
-    def _mask(self, window: int | None) -> Tensor | None:
+    def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
         if self.positions.numel() == 1 and (window is None or self.length <= window):
             return None
         key = torch.arange(self.length, device=self.positions.device)
         distance = self.positions[:, None, :, None] - key  # [B, 1, T, L]
         hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        return torch.zeros(hidden.shape, device=key.device).masked_fill_(hidden, -torch.inf)
+        return torch.zeros(hidden.shape, dtype=dtype, device=key.device).masked_fill_(hidden, -torch.inf)
 
 
 class Step:
@@ -68,7 +68,6 @@ class Step:
     def __init__(self, cache: KVCache, rows: Sequence[Row]) -> None:
         """`rows` in the order of `in_step_order`."""
         self.cache = cache
-        counts = [len(row.tokens) for row in rows]
         numbers = [
             (token, position, row.slot) for row in rows for position, token in enumerate(row.tokens, start=row.start)
         ]
@@ -83,7 +82,6 @@ class Step:
             slots = slice(run[0].slot, run[0].slot + b)
             self.runs.append(_Run(slots, tokens, positions, max(row.end for row in run)))
             first = tokens.stop
-        assert first == sum(counts)
 
 
 def in_step_order(row: Row) -> tuple[int, int]:
@@ -162,7 +160,7 @@ def attend(
             query[0, :, run.tokens].unflatten(1, (b, t)).transpose(0, 1),  # [B, H, T, D]
             keys[run.slots, :, : run.length],
             values[run.slots, :, : run.length],
-            attn_mask=run.mask(sliding_window),
+            attn_mask=run.mask(sliding_window, query.dtype),
             scale=scaling,
             enable_gqa=query.shape[1] != keys.shape[1],
         )

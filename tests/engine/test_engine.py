@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel
 
+from colllm_ray.config import ModelConfig
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
@@ -197,6 +198,20 @@ def test_a_drawn_token_depends_on_seed_and_index_alone(language_model: LanguageM
         assert isinstance(alone, Extended)
         assert alone.choices[0].token == choice.token
         assert isinstance(other, Extended)
+
+
+def test_half_precision_serves_texts_of_unequal_length(model_folder: ModelFolder) -> None:
+    folder = model_folder("mistral", 0)
+    model = LanguageModel.load(ModelConfig(model=str(folder), dtype="bfloat16"), 300)
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    texts = {"a": [5, 6, 7], "b": [8, 9, 10, 11, 12, 13, 14, 15]}
+    engine = Engine(model, 2, CONTEXT)
+    engine.extend([Extend(name, 0, tuple(text[:-1])) for name, text in texts.items()])
+    replies = engine.extend([Extend(name, len(text) - 1, (text[-1],)) for name, text in texts.items()])
+    for text, reply in zip(texts.values(), replies, strict=True):
+        logprobs, _ = plain_forward(plain, text)
+        assert isinstance(reply, Extended)
+        assert reply.choices[0].logprob == pytest.approx(float(logprobs[-1, reply.choices[0].token]), abs=0.1)
 
 
 def test_a_model_with_another_attention_is_refused() -> None:
