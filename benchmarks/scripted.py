@@ -28,7 +28,7 @@ from colllm_ray.engine.messages import Choice, Extend, Extended, Reply
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.serving.application import replica_options, running
 from colllm_ray.serving.expert import Expert
-from colllm_ray.serving.router import Router
+from colllm_ray.serving.router import Router, router_client
 
 _Router: Any = Router.func_or_class  # type: ignore[attr-defined]  # the classes below their deployments
 _Expert: Any = Expert.func_or_class  # type: ignore[attr-defined]
@@ -198,7 +198,7 @@ class Served:
     """A collaboration behind Ray Serve: each model in a process of its own."""
 
     def __init__(self, application: str, router: DeploymentHandle, experts: Sequence[str]) -> None:
-        self.router = router
+        self.router = router_client(router)
         self.experts = [serve.get_deployment_handle(f"Expert-{name}", application) for name in experts]
 
     def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:

@@ -18,7 +18,7 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.expert import Expert
 from colllm_ray.serving.ingress import Ingress
-from colllm_ray.serving.router import Router
+from colllm_ray.serving.router import Router, router_client
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 
@@ -72,7 +72,7 @@ def running_router(trained: TrainedCollaboration) -> Iterator[DeploymentHandle]:
     """The router of a collaboration that runs, without HTTP, for as long as the body does."""
     name = f"{trained.collaboration.name}-router"
     with running(router_application(TeamSpec.of(trained)), name) as router:
-        yield router
+        yield router_client(router)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.api import ChatAnswer, ChatRequest, chat_answer
+from colllm_ray.serving.router import router_client
 
 app = FastAPI(title="colllm_ray", docs_url=None, redoc_url=None)
 
@@ -51,7 +52,7 @@ class Ingress:
         self._spec = spec
         self._name = spec.trained.collaboration.name
         self._tokenizer = load_tokenizer(spec.trained.collaboration.base)
-        self._router = router
+        self._router = router_client(router)
 
     @app.post("/v1/chat/completions")
     async def chat(self, request: ChatRequest) -> ChatAnswer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.serving.application import router_application, running
 from colllm_ray.serving.expert_link import ExpertLink
+from colllm_ray.serving.router import router_client
 from tests.commands import wait_until
 from tests.decoding.test_loop import random_collaboration
 
@@ -34,7 +36,7 @@ def trained(model_folder: ModelFolder) -> TrainedCollaboration:
 @pytest.fixture(scope="module")
 def router(trained: TrainedCollaboration, ray_local: None) -> Iterator[DeploymentHandle]:  # noqa: ARG001
     with running(router_application(TeamSpec.of(trained)), APPLICATION) as handle:
-        yield handle
+        yield router_client(handle)
 
 
 @pytest.fixture
@@ -134,6 +136,24 @@ def test_a_stream_gives_the_tokens_of_the_whole_answer(router: DeploymentHandle)
     whole = router.answer.remote(request).result()
     chunks = list(router.options(stream=True).stream.remote(request))
     assert [(t.token, t.author) for chunk in chunks for t in chunk] == [(t.token, t.author) for t in whole]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_ends_when_its_caller_leaves(router: DeploymentHandle, stream: bool) -> None:
+    def tokens() -> int:
+        taken_in: int = times(router).tokens
+        return taken_in
+
+    length, before = 50, tokens()
+    client = router.options(stream=stream, method_name="stream" if stream else "answer")
+    responses = [client.remote(AnswerRequest((5, 6 + i), max_tokens=length, eta=1.0)) for i in range(48)]
+    wait_until(lambda: tokens() > before + 30, "the answers")
+    for response in responses:
+        response.cancel()
+    time.sleep(0.5)
+    left = tokens()
+    time.sleep(0.5)
+    assert tokens() == left < before + len(responses) * length
 
 
 def test_a_lease_ends_when_nobody_needs_the_expert(expert: DeploymentHandle) -> None:
