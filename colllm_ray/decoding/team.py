@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from colllm_ray.config import ModelConfig
 from colllm_ray.data.examples import end_tokens
 from colllm_ray.data.tokenizer import shared_tokenizer
@@ -108,7 +110,7 @@ class Team:
 
 def member_stepper(config: ModelConfig, vocab_size: int, context: int) -> Stepper:
     """An expert's engine, loaded."""
-    return Stepper(Engine(LanguageModel.load(config, vocab_size), config.max_sessions, context))
+    return _stepper(config, LanguageModel.load(config, vocab_size), context)
 
 
 def base_stepper(spec: TeamSpec) -> Stepper:
@@ -119,4 +121,9 @@ def base_stepper(spec: TeamSpec) -> Stepper:
         raise ColllmError(
             f"{config.model}: has hidden states of width {model.hidden_size}, the head is for {head.weight.shape[1]}"
         )
-    return Stepper(Engine(model, config.max_sessions, spec.context, head.to(model.device)))
+    return _stepper(config, model, spec.context, head.to(model.device))
+
+
+def _stepper(config: ModelConfig, model: LanguageModel, context: int, head: torch.nn.Module | None = None) -> Stepper:
+    static_shapes = config.cuda_graphs and model.device.type == "cuda"
+    return Stepper(Engine(model, config.max_sessions, context, head, static_shapes))

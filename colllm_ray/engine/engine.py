@@ -6,12 +6,13 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from colllm_ray.engine.captured import CapturedForward
 from colllm_ray.engine.choose import choose
-from colllm_ray.engine.kv_cache import KVCache, Row, Step, in_step_order
+from colllm_ray.engine.kv_cache import KVCache, Row
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed, Reply
+from colllm_ray.engine.packed import PackedForward, in_step_order
 from colllm_ray.engine.slots import Slot, SlotTable
 from colllm_ray.engine.text import common_prefix
 
@@ -29,18 +30,29 @@ class Engine:
     """Steps the sessions of one language model; not safe for threads: one caller at a time.
 
     Keeps up to `sessions` texts of up to `context` tokens. `head` maps h [N, D] float32 to the scores s [N, K]; the
-    base has one. The model belongs to the engine from now on: it attends to the engine's cache alone.
+    base has one. `static_shapes` pads steps to a few shapes, which a GPU captures and replays; on a CPU it only costs.
+    The model belongs to the engine from now on: it attends to the engine's cache alone.
     """
 
-    def __init__(self, model: LanguageModel, sessions: int, context: int, head: torch.nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        sessions: int,
+        context: int,
+        head: torch.nn.Module | None = None,
+        static_shapes: bool = False,
+    ) -> None:
         self.sessions = sessions
         self.context = context
         self._model = model
         self._head = head
         self._slots = SlotTable(sessions)
-        self._cache = KVCache(sessions, context, model.device)
-        model.attend_to_slots()
-        self._forward([Row(0, 0, (0,))], [0])  # takes the memory now, and refuses a model that it cannot serve
+        model.attend_to_slots(context)
+        cache = KVCache(sessions, context, model.device)
+        self._forward: CapturedForward | PackedForward = (CapturedForward if static_shapes else PackedForward)(
+            model, cache
+        )
+        self._forward([Row(cache.spare, 0, (0,))], [0])  # takes the memory, and refuses a model that cannot be served
 
     @torch.inference_mode()
     def extend(self, requests: Sequence[Extend]) -> list[Reply]:
@@ -119,21 +131,6 @@ class Engine:
             Choice(int(token), logprob, tuple(scores) if scores else None)
             for token, logprob, *scores in torch.stack(columns, dim=1).tolist()
         ]
-
-    def _forward(self, rows: Sequence[Row], wants: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Logits [N, V] and hidden states [N, D] at the last `wants` tokens of each row."""
-        step = Step(self._cache, rows)
-        wanted: list[int] = []
-        end = 0
-        for row, want in zip(rows, wants, strict=True):
-            end += len(row.tokens)
-            wanted.extend(range(end - want, end))
-        return self._model.forward(
-            step.input_ids,
-            torch.tensor(wanted, dtype=torch.long).to(self._model.device, non_blocking=True),
-            position_ids=step.positions,
-            step=step,
-        )
 
 
 def _extended(request: Extend, choices: tuple[Choice, ...]) -> Extended:

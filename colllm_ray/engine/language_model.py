@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils.logging import disable_progress_bar
 
 from colllm_ray.config import Collaboration, ModelConfig
-from colllm_ray.engine.kv_cache import ATTENTION
+from colllm_ray.engine.attention import ATTENTION
 from colllm_ray.errors import ColllmError
 
 
@@ -55,17 +55,32 @@ class LanguageModel:
             raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
         return cls(model.to(config.device), vocab_size)
 
-    def attend_to_slots(self) -> None:
-        """From now on the model runs on a `Step` of an engine's cache only. Raises ColllmError where it cannot."""
+    def attend_to_slots(self, context: int) -> None:
+        """From now on the model runs on a `Step` of an engine's cache only, over texts of up to `context` tokens.
+
+        Raises ColllmError where it cannot.
+        """
         try:
             self.model.set_attn_implementation(ATTENTION)
         except ValueError as error:
-            raise ColllmError(f"{self.model.name_or_path}: cannot be served: {error}") from error
+            raise ColllmError(f"{self.name}: cannot be served: {error}") from error
         if self.model.config._attn_implementation != ATTENTION:
             raise ColllmError(
-                f"{self.model.name_or_path}: {type(self.model).__name__} does not use transformers' attention "
+                f"{self.name}: {type(self.model).__name__} does not use transformers' attention "
                 "interface, so that it cannot be served"
             )
+        rope = getattr(self.model.config, "rope_parameters", None) or {}
+        short = rope.get("original_max_position_embeddings", context)
+        if rope.get("rope_type") == "longrope" and context > short:
+            raise ColllmError(
+                f"{self.name}: longrope turns all texts of a step as its longest one asks for, which would mix texts "
+                f"of up to {short} tokens with longer ones; lower the collaboration's `context` to {short}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Its folder or hub id."""
+        return str(self.model.name_or_path)
 
     @property
     def hidden_size(self) -> int:

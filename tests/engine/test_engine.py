@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTrainedModel
 
 from colllm_ray.config import ModelConfig
 from colllm_ray.deferral.head import DeferralHead
+from colllm_ray.engine import captured
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Behind, Extend, Extended, Failed, Reply, Sampling
@@ -48,11 +49,17 @@ def assert_right(model: PreTrainedModel, tokens: Sequence[int], want: int, reply
         assert float(row[choice.token]) == pytest.approx(float(row.max()), abs=1e-4)
 
 
+@pytest.mark.parametrize("static_shapes", [False, True])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_any_interleaving_gives_the_logits_of_a_plain_forward(
-    architecture: str, language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
+    architecture: str,
+    static_shapes: bool,
+    language_model: LanguageModelOf,
+    plain_model: Callable[[str], PreTrainedModel],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Steps that extend, cut back and answer at several places, and closings: four sessions share room for two."""
+    monkeypatch.setattr(captured, "SHORTEST_CONTEXT", 8)
     model, plain = language_model(architecture), plain_model(architecture)
 
     tokens = st.lists(st.integers(0, 299), min_size=1, max_size=6)
@@ -62,10 +69,10 @@ def test_any_interleaving_gives_the_logits_of_a_plain_forward(
         max_size=10,
     )
 
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(steps)
     def run(steps: list[str | list[tuple[str, list[int], int, bool, int]]]) -> None:
-        engine = Engine(model, 2, CONTEXT)
+        engine = Engine(model, 2, CONTEXT, static_shapes=static_shapes)
         texts: dict[str, list[int]] = {name: [] for name in "abcd"}
         for step in steps:
             if isinstance(step, str):
@@ -222,6 +229,18 @@ def test_a_model_with_another_attention_is_refused() -> None:
     model = LanguageModel(AutoModelForCausalLM.from_config(config), 300)
     with pytest.raises(ColllmError, match="Gemma2Attention needs attention with `softcap`"):
         Engine(model, 1, CONTEXT)
+
+
+def test_longrope_is_served_as_long_as_it_is_short() -> None:
+    rope = {"rope_type": "longrope", "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 32}
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64, rope_parameters={**rope, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4},
+    )  # fmt: skip
+    model = LanguageModel(AutoModelForCausalLM.from_config(config), 300)
+    Engine(model, 1, 32)
+    with pytest.raises(ColllmError, match="lower the collaboration's `context` to 32"):
+        Engine(model, 1, 33)
 
 
 @pytest.mark.parametrize(
