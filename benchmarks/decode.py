@@ -1,25 +1,24 @@
 """Decoding speed against deferral frequency: ours, the sequential ideal, and the rivals on the same models.
 
 Random models of 30M (base) and 170M (expert) weights with scripted deferrals, and the trained lab. One thread a model.
+Where there is a GPU, the rows of large.py as well.
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import mean
-from time import perf_counter
 from typing import Literal
 
 import torch
 
-from benchmarks.costs import StepCosts, measure, sequential_ideal
+from benchmarks.large import gpu_rows
 from benchmarks.link_rtt import link_rtt_ms
+from benchmarks.measured import Answer, Measured, bracketed, in_process
 from benchmarks.models import Size, write_model
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish, latencies
@@ -27,11 +26,11 @@ from benchmarks.rivals.hf_generate import generate_times
 from benchmarks.rivals.reference_protocol import decode as decode_by_reference
 from benchmarks.rivals.reference_protocol import reference_servers
 from benchmarks.script import Script
-from benchmarks.scripted import Local, Served, of_text, prompt, random_spec, script, served
+from benchmarks.scripted import Local, of_text, prompt, random_spec, script
+from benchmarks.served import Served, served
 from colllm_ray.data.examples import read_examples
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
-from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.lab.collaboration import SHIPPED, trained_lab
 from colllm_ray.ray_session import ray_session
@@ -46,63 +45,6 @@ LAB_WARM_UP = 60  # questions
 LAB_BLOCK = 10  # questions
 
 RunAhead = Literal["auto", "off"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer: its tokens, the seconds of each and of the whole, and each model's in forward passes."""
-
-    written: Sequence[WrittenToken]
-    each: Sequence[float]
-    wall: float
-    step_seconds: Sequence[float]
-
-
-@dataclass
-class Measured:
-    """Answers of one setting: what they took, and what of it was whose."""
-
-    tokens: int = 0
-    wall: float = 0.0
-    ideal: float = 0.0
-    base: float = 0.0  # in forward passes
-    expert: float = 0.0
-    deferrals: int = 0
-    each: list[float] = field(default_factory=list)  # seconds of each token but the first, which has the prompt
-
-    def add(self, answer: Answer, ideal: float) -> None:
-        self.tokens += len(answer.written)
-        self.wall += answer.wall
-        self.ideal += ideal
-        self.base += answer.step_seconds[0]
-        self.expert += sum(answer.step_seconds[1:])
-        self.deferrals += sum(token.author > 0 for token in answer.written)
-        self.each += answer.each[1:]
-
-    @property
-    def efficiency(self) -> float:
-        return self.ideal / self.wall
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.tokens / self.wall
-
-    def row(self, models: str, frequency: float, how: str, link_ms: float) -> Row:
-        """A line of the table; times in ms for each token."""
-        a_token = 1e3 / self.tokens
-        link = self.deferrals * link_ms * 1e-3
-        return {
-            "models": models,
-            "f": frequency,
-            "how": how,
-            "tokens_per_s": round(self.tokens_per_s, 1),
-            **latencies(self.each),
-            "of_ideal": round(self.efficiency, 3),
-            "base_ms": round(self.base * a_token, 3),
-            "expert_ms": round(self.expert * a_token, 3),
-            "link_ms": round(link * a_token, 3),
-            "rest_ms": round((self.wall - self.base - self.expert - link) * a_token, 3),
-        }
 
 
 @dataclass(frozen=True)
@@ -137,18 +79,20 @@ def main() -> None:
         with ray_session(None, lab.collaboration), served(TeamSpec.of(lab), None) as application:
             lab_rows(application, lab, plan, link_ms, rows, headline)
         rival_rows(Path(folder), plan, rows, headline)
+    if torch.cuda.is_available():
+        large, numbers = gpu_rows(options.quick)
+        rows += large
+        headline |= numbers
     finish(options, Report("decode", rows, headline), _chart)
 
 
 def local_rows(spec: TeamSpec, plan: Plan, rows: list[Row], headline: dict[str, float]) -> None:
     """All models in this process, one token after the other."""
-    local = Local(spec)
+    local = Local.load(spec)
     for frequency in plan.frequencies:
         local.follow(script(frequency, 0.0))
         requests = _requests(plan, "off")
-        with _bracketed(lambda: [measure(engine, _middle(plan)) for engine in local.engines]) as costs:
-            answers = [_timed_locally(local, request) for request in requests]
-        measured = _measured(answers, requests, costs())
+        measured = in_process(local, requests, _middle(plan))
         rows.append(measured.row(f"{BASE} + {EXPERT}", frequency, "in-process", 0.0))
         headline |= _efficiency("local", frequency, measured)
 
@@ -188,10 +132,10 @@ def lab_rows(
         application.timed(AnswerRequest(tuple(question.prompt_ids), LAB_LONGEST, run_ahead="off"))
     questions = list(read_examples(SHIPPED / "test.jsonl", "test", tokenizer, LAB_CONTEXT))
     texts = [tuple(question.prompt_ids) for question in questions[:: len(questions) // plan.lab_questions]]
-    with _bracketed(lambda: application.costs(LAB_MIDDLE)) as costs:
+    with bracketed(lambda: application.costs(LAB_MIDDLE)) as costs:
         requests = [AnswerRequest(text, LAB_LONGEST) for text in texts]
         ways = _each_way(application, requests, at_a_time=LAB_BLOCK)
-    both = {run_ahead: _measured(answers, requests, costs()) for run_ahead, answers in ways.items()}
+    both = {run_ahead: Measured.of(answers, requests, costs()) for run_ahead, answers in ways.items()}
     for run_ahead, measured in both.items():
         deferred = round(measured.deferrals / measured.tokens, 3)
         rows.append(measured.row("lab", deferred, f"over Serve, run-ahead {run_ahead}", link_ms))
@@ -227,17 +171,10 @@ def _rival_row(how: str, frequency: float, seconds: Sequence[float]) -> Row:
 def _plain_and_ahead(application: Served, plan: Plan, scripted: Script) -> dict[RunAhead, Measured]:
     application.follow(scripted)
     requests = _requests(plan, "off")
-    with _bracketed(lambda: application.costs(_middle(plan))) as costs:
+    with bracketed(lambda: application.costs(_middle(plan))) as costs:
         ways = _each_way(application, requests, at_a_time=1)
     assert all(map(_same, ways["off"], ways["auto"])), "running ahead must not change an answer"
-    return {run_ahead: _measured(answers, requests, costs()) for run_ahead, answers in ways.items()}
-
-
-def _measured(answers: Sequence[Answer], requests: Sequence[AnswerRequest], costs: Sequence[StepCosts]) -> Measured:
-    measured = Measured()
-    for answer, request in zip(answers, requests, strict=True):
-        measured.add(answer, sum(sequential_ideal(costs, len(request.prompt), answer.written)))
-    return measured
+    return {run_ahead: Measured.of(answers, requests, costs()) for run_ahead, answers in ways.items()}
 
 
 def _each_way(application: Served, requests: Sequence[AnswerRequest], at_a_time: int) -> dict[RunAhead, list[Answer]]:
@@ -260,15 +197,6 @@ def _timed(application: Served, requests: Sequence[AnswerRequest]) -> list[Answe
     return [Answer(written, each, wall, steps) for written, each, wall in timed]
 
 
-def _timed_locally(local: Local, request: AnswerRequest) -> Answer:
-    before = local.step_seconds()
-    begin = perf_counter()
-    written, each = asyncio.run(local.timed(request))
-    wall = perf_counter() - begin
-    steps = [after - then for after, then in zip(local.step_seconds(), before, strict=True)]
-    return Answer(written, each, wall, steps)
-
-
 def _same(one: Answer, other: Answer) -> bool:
     return [(token.token, token.author) for token in one.written] == [
         (token.token, token.author) for token in other.written
@@ -284,15 +212,6 @@ def _middle(plan: Plan) -> int:
     return PROMPT + plan.tokens // 2
 
 
-@contextmanager
-def _bracketed(costs: Callable[[], list[StepCosts]]) -> Iterator[Callable[[], list[StepCosts]]]:
-    """Measures before and after the body, for a machine whose speed drifts; gives the mean of both, afterwards."""
-    before = costs()
-    after: list[StepCosts] = []
-    yield lambda: [one.mean_with(other) for one, other in zip(before, after, strict=True)]
-    after += costs()
-
-
 def _efficiency(where: str, frequency: float, measured: Measured) -> dict[str, float]:
     key = f"{where}_efficiency_f{round(frequency * 100)}"
     return {key: round(measured.efficiency, 3)} if frequency in (0.1, 0.3) else {}
@@ -301,7 +220,7 @@ def _efficiency(where: str, frequency: float, measured: Measured) -> dict[str, f
 def _chart(path: Path, report: Report) -> None:
     series: dict[str, list[tuple[float, float]]] = {}
     for row in report.rows:
-        if row["models"] != "lab" and "agreement" not in str(row["how"]):
+        if row["models"] == f"{BASE} + {EXPERT}" and "agreement" not in str(row["how"]):
             series.setdefault(str(row["how"]), []).append((float(row["f"]), float(row["ms_p50"])))
     line_chart(path, series, "deferral frequency", "ms a token (p50)", f"{BASE} base, {EXPERT} expert", log_y=True)
 

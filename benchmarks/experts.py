@@ -14,7 +14,8 @@ from benchmarks.costs import sequential_ideal
 from benchmarks.models import Size
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish, latencies
-from benchmarks.scripted import Served, prompt, random_spec, script, served
+from benchmarks.scripted import prompt, random_spec, script
+from benchmarks.served import Served, served
 from colllm_ray.decoding.team import AnswerRequest
 from colllm_ray.ray_session import ray_session
 

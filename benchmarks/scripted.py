@@ -1,37 +1,24 @@
-"""Collaborations of random models whose deferrals are scripted: real forward passes, real serving, known decisions."""
+"""Collaborations of random models whose deferrals are scripted: real forward passes, known decisions."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-from ray import serve
-from ray.serve.handle import DeploymentHandle
-
-from benchmarks.costs import StepCosts, measure
 from benchmarks.models import CONTEXT, FIRST_WORD, VOCABULARY, Size, write_model
-from benchmarks.rivals.ask_all import decode_asking_all
 from benchmarks.script import Script
-from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.config import Collaboration
 from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, base_stepper, member_stepper
-from colllm_ray.decoding.written import Terms, WrittenToken
+from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel, weights_revision
 from colllm_ray.engine.messages import Choice, Extend, Extended, Reply
-from colllm_ray.engine.stepper import StepTimes
-from colllm_ray.serving.application import replica_options, running
-from colllm_ray.serving.expert import Expert
-from colllm_ray.serving.router import Router, router_client
-
-_Router: Any = Router.func_or_class  # type: ignore[attr-defined]  # the classes below their deployments
-_Expert: Any = Expert.func_or_class  # type: ignore[attr-defined]
+from colllm_ray.engine.stepper import Stepper
 
 SURE = 20.0  # the score of a choice that is certain
 
@@ -107,16 +94,18 @@ def random_spec(folder: Path, base: Size, expert: Size, experts: int) -> TeamSpe
 
 
 class Local:
-    """The collaboration in this process."""
+    """A collaboration in this process: the base's stepper and each expert's."""
 
-    def __init__(self, spec: TeamSpec) -> None:
-        experts = spec.trained.collaboration.experts
-        self._steppers = [
-            base_stepper(spec),
-            *(member_stepper(config, spec.vocab_size, spec.context) for config in experts),
-        ]
+    def __init__(self, spec: TeamSpec, steppers: Sequence[Stepper]) -> None:
+        self._steppers = list(steppers)
         self.engines = [stepper.engine for stepper in self._steppers]
         self._team = Team(spec, self._steppers)
+
+    @classmethod
+    def load(cls, spec: TeamSpec) -> Local:
+        experts = spec.trained.collaboration.experts
+        steppers = [member_stepper(config, spec.vocab_size, spec.context) for config in experts]
+        return cls(spec, [base_stepper(spec), *steppers])
 
     def follow(self, script: Script) -> None:
         """From now on this script holds."""
@@ -141,99 +130,3 @@ async def timed(answer: AsyncIterator[WrittenToken]) -> tuple[list[WrittenToken]
         seconds.append(now - before)
         before = now
     return written, seconds
-
-
-class MeasuredRouter(_Router):
-    """The router, which follows a script where it has one, and says how long its tokens and its steps take."""
-
-    def __init__(self, script: Script | None, spec: TeamSpec, *experts: DeploymentHandle) -> None:
-        super().__init__(spec, *experts)
-        self._team: Team
-        self._spec = spec
-        self._engine: Engine = self._base.engine
-        self._follow(script)
-
-    async def follow(self, script: Script) -> None:
-        """From now on this script holds, and nothing that was learned from another."""
-        self._follow(script)
-        self._team = Team(self._spec, self._team.clients)
-
-    async def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
-        return await timed(self._team.answer(request))
-
-    async def timed_asking_all(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
-        base, *experts = self._team.clients
-        terms = Terms(request.max_tokens or CONTEXT, self._spec.end_tokens)
-        return await timed(decode_asking_all(base, experts, request.prompt, 0.5, terms))
-
-    async def costs(self, at: int) -> StepCosts:
-        return measure(self._engine, at)
-
-    def _follow(self, script: Script | None) -> None:
-        if script is not None:
-            self._base.engine = ScriptedEngine(self._engine, script, 0)
-
-
-class MeasuredExpert(_Expert):
-    """The expert, likewise."""
-
-    def __init__(self, script: Script | None, author: int, config: ModelConfig, vocab_size: int, context: int) -> None:
-        super().__init__(config, vocab_size, context)
-        self._author = author
-        self._engine: Engine = self._stepper.engine
-        self._follow(script)
-
-    async def follow(self, script: Script) -> None:
-        self._follow(script)
-
-    async def costs(self, at: int) -> StepCosts:
-        return measure(self._engine, at)
-
-    def _follow(self, script: Script | None) -> None:
-        if script is not None:
-            self._stepper.engine = ScriptedEngine(self._engine, script, self._author)
-
-
-class Served:
-    """A collaboration behind Ray Serve: each model in a process of its own."""
-
-    def __init__(self, application: str, router: DeploymentHandle, experts: Sequence[str]) -> None:
-        self.router = router_client(router)
-        self.experts = [serve.get_deployment_handle(f"Expert-{name}", application) for name in experts]
-
-    def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:
-        """The answer, the seconds of each token as the router saw them, and of the whole as the caller did."""
-        begin = perf_counter()
-        written, seconds = self.router.timed.remote(request).result()
-        return written, seconds, perf_counter() - begin
-
-    def costs(self, at: int) -> list[StepCosts]:
-        """Of each model, the base first, on its own replica, while nothing else runs."""
-        return [handle.costs.remote(at).result() for handle in (self.router, *self.experts)]
-
-    def step_times(self) -> list[StepTimes]:
-        """Of each model so far, the base first."""
-        return [handle.times.remote().result() for handle in (self.router, *self.experts)]
-
-    def step_seconds(self) -> list[float]:
-        return [times.seconds for times in self.step_times()]
-
-    def follow(self, script: Script) -> None:
-        for handle in (self.router, *self.experts):
-            handle.follow.remote(script).result()
-
-
-@contextmanager
-def served(spec: TeamSpec, script: Script | None) -> Iterator[Served]:
-    """The collaboration on the Ray of this session; with a script, its decisions."""
-    collaboration = spec.trained.collaboration
-    experts = [
-        serve.deployment(MeasuredExpert)
-        .options(name=f"Expert-{config.name}", **replica_options(config))
-        .bind(script, author, config, spec.vocab_size, spec.context)
-        for author, config in enumerate(collaboration.experts, start=1)
-    ]
-    router = serve.deployment(MeasuredRouter).options(**replica_options(collaboration.base))
-    name = f"{collaboration.name}-benchmark"
-    with running(router.bind(script, spec, *experts), name) as handle:
-        yield Served(name, handle, [config.name for config in collaboration.experts])

@@ -11,7 +11,7 @@ from time import perf_counter
 
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish
-from benchmarks.scripted import Served, served
+from benchmarks.served import Served, served
 from colllm_ray.data.examples import read_examples
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec

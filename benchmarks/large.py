@@ -1,0 +1,146 @@
+"""Decoding on one GPU in one process: random bfloat16 weights of real shapes, steps captured and not; without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+from benchmarks.measured import Measured, in_process
+from benchmarks.plots import line_chart
+from benchmarks.report import Report, Row, arguments, finish
+from benchmarks.scripted import Local, prompt, script
+from colllm_ray.config import Collaboration
+from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.deferral.calibration import Calibration
+from colllm_ray.deferral.head import DeferralHead
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.engine.engine import Engine
+from colllm_ray.engine.language_model import LanguageModel
+from colllm_ray.engine.stepper import Stepper
+
+# The shapes of Qwen2.5 (its config.json on the Hugging Face hub).
+SHAPES: Mapping[str, Mapping[str, int]] = {
+    "1.5B": {
+        "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+    },
+    "7B": {
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
+    "32B": {
+        "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+    },
+}  # fmt: skip
+VOCABULARY = 151_936
+CONTEXT = 1024  # tokens
+SESSIONS = 8
+PROMPT = 64  # tokens
+COMPARED = 0.1  # the deferral frequency at which captured steps are measured against others
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    frequencies: tuple[float, ...]
+    answers: int
+    tokens: int
+
+
+FULL = Plan((0.0, 0.05, 0.1, 0.3, 0.5, 1.0), answers=4, tokens=256)
+QUICK = Plan((0.1, 0.3), answers=1, tokens=64)
+
+
+def main() -> None:
+    options = arguments(__doc__ or "").parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("benchmarks/large.py needs a GPU, and torch sees none")
+    rows, headline = gpu_rows(options.quick)
+    finish(options, Report("large", rows, headline), _chart)
+
+
+def gpu_rows(quick: bool) -> tuple[list[Row], dict[str, float]]:
+    """All settings on the GPU."""
+    return large_rows(SHAPES, VOCABULARY, torch.device("cuda"), QUICK if quick else FULL)
+
+
+def large_rows(
+    shapes: Mapping[str, Mapping[str, int]], vocabulary: int, device: torch.device, plan: Plan
+) -> tuple[list[Row], dict[str, float]]:
+    """The first of `shapes` is the base, and each other one an expert beside it."""
+    base_name, *expert_names = shapes
+    base = random_model(shapes[base_name], vocabulary, device)
+    rows: list[Row] = []
+    headline: dict[str, float] = {}
+    for name in expert_names:
+        models = [base, random_model(shapes[name], vocabulary, device)]
+        for captured in (True, False):
+            local = _team(models, captured)
+            how = f"in-process, {'captured' if captured else 'not captured'}"
+            by_frequency: dict[float, Measured] = {}
+            for frequency in plan.frequencies if captured else (COMPARED,):
+                measured = by_frequency[frequency] = _measured(local, frequency, plan)
+                rows.append(measured.row(f"{base_name} + {name}", frequency, how, 0.0))
+            if captured:
+                for frequency in {0.1, 0.3} & by_frequency.keys():
+                    key = f"local_efficiency_f{round(frequency * 100)}_{name}"
+                    headline[key] = round(by_frequency[frequency].efficiency, 3)
+                best = by_frequency[COMPARED].tokens_per_s
+            else:
+                headline[f"capture_speedup_{name}"] = round(best / by_frequency[COMPARED].tokens_per_s, 3)
+    return rows, headline
+
+
+def random_model(shape: Mapping[str, int], vocabulary: int, device: torch.device) -> LanguageModel:
+    """A Qwen2 of bfloat16 weights, made where it runs."""
+    config = Qwen2Config(**shape, vocab_size=vocabulary, max_position_embeddings=CONTEXT)
+    torch.manual_seed(0)
+    with device:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    return LanguageModel(model, vocabulary)
+
+
+def _team(models: Sequence[LanguageModel], captured: bool) -> Local:
+    """The first model with a head that is never asked, for the script decides, and the others."""
+    base, *experts = models
+    collaboration = Collaboration.model_validate(
+        {
+            "name": "large",
+            "base": {"model": "random"},
+            "experts": [{"name": f"e{k}", "model": "random"} for k, _ in enumerate(experts, start=1)],
+            "data": {"train": "none", "validation": "none"},
+        }
+    )
+    head = DeferralHead(base.hidden_size, len(experts)).to(base.device)
+    trained = TrainedCollaboration(collaboration, head, Calibration(0.5, ()), "random")
+    engines = [
+        Engine(base, SESSIONS, CONTEXT, head, static_shapes=captured),
+        *(Engine(expert, SESSIONS, CONTEXT, static_shapes=captured) for expert in experts),
+    ]
+    return Local(TeamSpec(trained, base.vocab_size, CONTEXT, frozenset()), [Stepper(engine) for engine in engines])
+
+
+def _measured(local: Local, frequency: float, plan: Plan) -> Measured:
+    local.follow(script(frequency, 0.0))
+    first, *requests = (AnswerRequest(prompt(i, PROMPT), plan.tokens, run_ahead="off") for i in range(plan.answers + 1))
+    asyncio.run(local.timed(first))  # the shapes that are met for the first time are captured here
+    return in_process(local, requests, PROMPT + plan.tokens // 2)
+
+
+def _chart(path: Path, report: Report) -> None:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in report.rows:
+        at = (float(row["f"]), float(row["ms_p50"]))
+        series.setdefault(f"{row['models']}, {row['how']}", []).append(at)
+    line_chart(path, series, "deferral frequency", "ms a token (p50)", "One GPU, in-process", log_y=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What answers took, beside what their models' forward passes alone would have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from benchmarks.costs import StepCosts, measure, sequential_ideal
+from benchmarks.report import Row, latencies
+from benchmarks.scripted import Local
+from colllm_ray.decoding.team import AnswerRequest
+from colllm_ray.decoding.written import WrittenToken
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: its tokens, the seconds of each and of the whole, and each model's in forward passes."""
+
+    written: Sequence[WrittenToken]
+    each: Sequence[float]
+    wall: float
+    step_seconds: Sequence[float]
+
+
+@dataclass
+class Measured:
+    """Answers of one setting: what they took, and what of it was whose."""
+
+    tokens: int = 0
+    wall: float = 0.0
+    ideal: float = 0.0
+    base: float = 0.0  # in forward passes
+    expert: float = 0.0
+    deferrals: int = 0
+    each: list[float] = field(default_factory=list)  # seconds of each token but the first, which has the prompt
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer], requests: Sequence[AnswerRequest], costs: Sequence[StepCosts]) -> Measured:
+        """`costs` of each model, the base first."""
+        measured = cls()
+        for answer, request in zip(answers, requests, strict=True):
+            measured.tokens += len(answer.written)
+            measured.wall += answer.wall
+            measured.ideal += sum(sequential_ideal(costs, len(request.prompt), answer.written))
+            measured.base += answer.step_seconds[0]
+            measured.expert += sum(answer.step_seconds[1:])
+            measured.deferrals += sum(token.author > 0 for token in answer.written)
+            measured.each += answer.each[1:]
+        return measured
+
+    @property
+    def efficiency(self) -> float:
+        return self.ideal / self.wall
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.wall
+
+    def row(self, models: str, frequency: float, how: str, link_ms: float) -> Row:
+        """A line of the table; times in ms for each token."""
+        a_token = 1e3 / self.tokens
+        link = self.deferrals * link_ms * 1e-3
+        return {
+            "models": models,
+            "f": frequency,
+            "how": how,
+            "tokens_per_s": round(self.tokens_per_s, 1),
+            **latencies(self.each),
+            "of_ideal": round(self.efficiency, 3),
+            "base_ms": round(self.base * a_token, 3),
+            "expert_ms": round(self.expert * a_token, 3),
+            "link_ms": round(link * a_token, 3),
+            "rest_ms": round((self.wall - self.base - self.expert - link) * a_token, 3),
+        }
+
+
+@contextmanager
+def bracketed(costs: Callable[[], list[StepCosts]]) -> Iterator[Callable[[], list[StepCosts]]]:
+    """Measures before and after the body, for a machine whose speed drifts; gives the mean of both, afterwards."""
+    before = costs()
+    after: list[StepCosts] = []
+    yield lambda: [one.mean_with(other) for one, other in zip(before, after, strict=True)]
+    after += costs()
+
+
+def in_process(local: Local, requests: Sequence[AnswerRequest], middle: int) -> Measured:
+    """The answers of a team in this process, one after the other; `middle` is a text's mean length in tokens."""
+    with bracketed(lambda: [measure(engine, middle) for engine in local.engines]) as costs:
+        answers = [_timed(local, request) for request in requests]
+    return Measured.of(answers, requests, costs())
+
+
+def _timed(local: Local, request: AnswerRequest) -> Answer:
+    before = local.step_seconds()
+    begin = perf_counter()
+    written, each = asyncio.run(local.timed(request))
+    wall = perf_counter() - begin
+    steps = [after - then for after, then in zip(local.step_seconds(), before, strict=True)]
+    return Answer(written, each, wall, steps)
