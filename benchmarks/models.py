@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,21 +16,21 @@ from colllm_ray.lab.tokenizer import train_tokenizer
 
 Size = Literal["30M", "170M"]
 
-VOCABULARY = 8192
+VOCABULARY = 32_000  # Llama 2's, which the paper's models are
 SPECIAL_TOKENS = 4  # the lab's: the first ids
 FIRST_WORD = SPECIAL_TOKENS + 256  # before it, the single bytes; every id in [FIRST_WORD, VOCABULARY) is plain text
 CONTEXT = 1024  # tokens
 
 _WIDTHS: dict[Size, dict[str, int]] = {
-    "30M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8},
-    "170M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12, "num_attention_heads": 16},
+    "30M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 4, "num_attention_heads": 8},
+    "170M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 11, "num_attention_heads": 16},
 }
 
 
 def write_model(folder: Path, size: Size, seed: int) -> Path:
     """FOLDER/SIZE-SEED, a Hugging Face folder in float32 safetensors with its tokenizer; written once, then kept.
 
-    Sizes are Llamas of 29.9 and 162.5 million weights. Models of every size and seed share one tokenizer.
+    Sizes are Llamas of 29.2 and 174.1 million weights. Models of every size and seed share one tokenizer.
     """
     out = folder / f"{size}-{seed}"
     if out.exists():
@@ -54,11 +55,12 @@ def write_model(folder: Path, size: Size, seed: int) -> Path:
     return unfinished.rename(out)
 
 
+@cache
 def _tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer of exactly VOCABULARY entries: BPE over more invented words than it can hold."""
     rng = random.Random("benchmarks/tokenizer")
     syllables = [consonant + vowel for consonant in "bcdfghjklmnpqrstvwz" for vowel in "aeiou"]
-    words = ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(20_000)]
+    words = ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(40_000)]
     tokenizer = train_tokenizer([" ".join(words)], VOCABULARY)
-    assert len(tokenizer) == VOCABULARY, "20 000 words hold more pairs than there are entries"
+    assert len(tokenizer) == VOCABULARY, "40 000 words hold more pairs than there are entries"
     return tokenizer
