@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -23,14 +24,12 @@ class StepCosts:
     by_tokens: dict[int, float]
 
     def of(self, tokens: int) -> float:
-        """Interpolated between the counts that were measured."""
+        """On the line through the two counts measured that are next to it, beyond them too."""
         at = sorted(self.by_tokens)
-        above = next((n for n in at if n >= tokens), at[-1])
-        below = max((n for n in at if n <= tokens), default=at[0])
-        if above == below:
-            return self.by_tokens[above]
-        share = (tokens - below) / (above - below)
-        return (1 - share) * self.by_tokens[below] + share * self.by_tokens[above]
+        above = bisect_left(at, tokens, lo=1, hi=len(at) - 1)
+        one, other = at[above - 1], at[above]
+        share = (tokens - one) / (other - one)
+        return (1 - share) * self.by_tokens[one] + share * self.by_tokens[other]
 
     def mean_with(self, other: StepCosts) -> StepCosts:
         """For a machine whose speed drifts: measured before and after."""
