@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import cycle, islice
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish
@@ -21,6 +21,7 @@ from colllm_ray.lab.collaboration import SHIPPED, trained_lab
 from colllm_ray.ray_session import ray_session
 
 CONCURRENCY = (1, 4, 16, 64)
+WAYS: tuple[Literal["off", "auto"], ...] = ("off", "auto")  # of running ahead
 LONGEST = 40  # tokens of an answer
 
 
@@ -29,39 +30,69 @@ def main() -> None:
     lab = TrainedCollaboration.load(trained_lab(None))
     questions = read_examples(SHIPPED / "test.jsonl", "test", load_tokenizer(lab.collaboration.base), 256)
     requests = [AnswerRequest(tuple(question.prompt_ids), LONGEST) for question in questions]
-    rounds = 2 if options.quick else 4
-    rows: list[Row] = []
+    rounds = 2 if options.quick else 6
     with ray_session(None, lab.collaboration), served(TeamSpec.of(lab), None) as application:
-        for run_ahead in ("off", "auto"):
-            asked = [replace(request, run_ahead=run_ahead) for request in requests]
-            for concurrency in (16, *CONCURRENCY):
-                answers = len(asked) * (1 if concurrency == 1 else rounds)
-                row = _row(application, list(islice(cycle(asked), answers)), concurrency)
-                rows.append({"run_ahead": run_ahead, **row})
-            del rows[-len(CONCURRENCY) - 1]  # the first was to warm up
-    by = {(row["run_ahead"], row["concurrency"]): float(row["tokens_per_s"]) for row in rows}
+        measured = {
+            run_ahead: _measured(application, [replace(request, run_ahead=run_ahead) for request in requests], rounds)
+            for run_ahead in WAYS
+        }
+    rows = [
+        {"run_ahead": run_ahead, "concurrency": concurrency, **one.row()}
+        for run_ahead, by_concurrency in measured.items()
+        for concurrency, one in by_concurrency.items()
+    ]
+    off, auto = (measured[run_ahead] for run_ahead in WAYS)
     headline = {
-        "c16_over_c1": round(by["off", 16] / by["off", 1], 3),
-        "c16_over_c1_run_ahead": round(by["auto", 16] / by["auto", 1], 3),
+        "c16_over_c1": round(off[16].tokens_per_s / off[1].tokens_per_s, 3),
+        "c16_over_c1_run_ahead": round(auto[16].tokens_per_s / auto[1].tokens_per_s, 3),
     }
     finish(options, Report("throughput", rows, headline), _chart)
 
 
-def _row(application: Served, requests: Sequence[AnswerRequest], concurrency: int) -> Row:
+@dataclass
+class Measured:
+    """What was answered at one concurrency, and what the models did meanwhile."""
+
+    tokens: int = 0
+    answers: int = 0
+    wall: float = 0.0
+    base: StepTimes = field(default_factory=StepTimes)
+    experts_s: float = 0.0  # in steps
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.wall
+
+    def row(self) -> Row:
+        return {
+            "tokens_per_s": round(self.tokens_per_s, 1),
+            "answers_per_s": round(self.answers / self.wall, 1),
+            "base_tokens_a_step": round(self.base.tokens / self.base.steps, 2),
+            "base_step_ms": round(self.base.seconds / self.base.steps * 1e3, 3),
+            "base_busy": round(self.base.seconds / self.wall, 3),
+            "experts_busy": round(self.experts_s / self.wall, 3),
+        }
+
+
+def _measured(application: Served, requests: list[AnswerRequest], rounds: int) -> dict[int, Measured]:
+    """By concurrency. All are measured once a round, because a machine's speed drifts."""
+    asyncio.run(_answer_all(application, requests, 16))
+    measured = {concurrency: Measured() for concurrency in CONCURRENCY}
+    for _ in range(rounds):
+        for concurrency, so_far in measured.items():
+            _add(so_far, application, requests * (1 if concurrency == 1 else 3), concurrency)
+    return measured
+
+
+def _add(so_far: Measured, application: Served, requests: Sequence[AnswerRequest], concurrency: int) -> None:
     before = application.step_times()
     begin = perf_counter()
-    tokens = asyncio.run(_answer_all(application, requests, concurrency))
-    wall = perf_counter() - begin
+    so_far.tokens += asyncio.run(_answer_all(application, requests, concurrency))
+    so_far.wall += perf_counter() - begin
+    so_far.answers += len(requests)
     base, *experts = (_since(then, now) for then, now in zip(before, application.step_times(), strict=True))
-    return {
-        "concurrency": concurrency,
-        "tokens_per_s": round(tokens / wall, 1),
-        "answers_per_s": round(len(requests) / wall, 1),
-        "base_tokens_a_step": round(base.tokens / base.steps, 2),
-        "base_step_ms": round(base.seconds / base.steps * 1e3, 3),
-        "base_busy": round(base.seconds / wall, 3),
-        "experts_busy": round(sum(expert.seconds for expert in experts) / wall, 3),
-    }
+    so_far.base = _sum(so_far.base, base)
+    so_far.experts_s += sum(expert.seconds for expert in experts)
 
 
 async def _answer_all(application: Served, requests: Sequence[AnswerRequest], concurrency: int) -> int:
@@ -72,6 +103,10 @@ async def _answer_all(application: Served, requests: Sequence[AnswerRequest], co
         return sum([len(await application.router.answer.remote(request)) for request in waiting])
 
     return sum(await asyncio.gather(*(work() for _ in range(concurrency))))
+
+
+def _sum(one: StepTimes, other: StepTimes) -> StepTimes:
+    return StepTimes(one.steps + other.steps, one.tokens + other.tokens, one.seconds + other.seconds)
 
 
 def _since(then: StepTimes, now: StepTimes) -> StepTimes:
