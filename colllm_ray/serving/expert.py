@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,6 +15,11 @@ from colllm_ray.config import ModelConfig
 from colllm_ray.decoding.team import member_stepper
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.link.server import LinkServer
+
+
+ASIDE = (
+    4  # steps of niceness: of CPUs that they share the base gets most, since every answer waits for it at every token
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Expert:
 
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
         self._stepper = member_stepper(config, vocab_size, context)
+        if config.device == "cpu":
+            os.nice(ASIDE)
         self._secret = secrets.token_bytes(32)
         self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
         self._port: asyncio.Task[int] | None = None  # of the link, which needs a running loop to start
