@@ -16,7 +16,6 @@ from colllm_ray.decoding.team import member_stepper
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.link.server import LinkServer
 
-
 ASIDE = (
     4  # steps of niceness: of CPUs that they share the base gets most, since every answer waits for it at every token
 )
