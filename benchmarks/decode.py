@@ -71,14 +71,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         spec = random_spec(Path(folder), BASE, EXPERT, experts=1)
         lab = TrainedCollaboration.load(trained_lab(None))
+        generate_rows(Path(folder), plan, rows)
         local_rows(spec, plan, rows, headline)
+        reference_rows(Path(folder), plan, rows)
         with ray_session(None, spec.trained.collaboration), served(spec, script(0.0, 0.0)) as application:
             headline["link_rtt_ms_p50"] = link_ms = round(link_rtt_ms(), 4)
             served_rows(application, plan, link_ms, rows, headline)
             agreement_rows(application, plan, link_ms, rows, headline)
         with ray_session(None, lab.collaboration), served(TeamSpec.of(lab), None) as application:
             lab_rows(application, lab, plan, link_ms, rows, headline)
-        rival_rows(Path(folder), plan, rows, headline)
+    at_f10 = {row["how"]: float(row["tokens_per_s"]) for row in rows if row["f"] == 0.1}
+    headline["reference_slowdown"] = round(at_f10["over Serve, run-ahead off"] / at_f10["reference protocol"], 2)
     if torch.cuda.is_available():
         large, numbers = gpu_rows(options.quick)
         rows += large
@@ -144,18 +147,19 @@ def lab_rows(
     headline["run_ahead_identical"] = mean(map(_same, ways["off"], ways["auto"]))
 
 
-def rival_rows(folder: Path, plan: Plan, rows: list[Row], headline: dict[str, float]) -> None:
-    """The reference protocol at f = .1, and Hugging Face's generate of each model alone."""
-    models = [write_model(folder, BASE, 0), write_model(folder, EXPERT, 1)]
+def generate_rows(folder: Path, plan: Plan, rows: list[Row]) -> None:
+    """Hugging Face's generate of each model alone."""
+    for name, size, seed, frequency in (("base", BASE, 0, 0.0), ("expert", EXPERT, 1, 1.0)):
+        ms = generate_times(write_model(folder, size, seed), PROMPT, plan.reference_tokens, threads=1)
+        rows.append(_rival_row(f"Hugging Face generate, {name} alone", frequency, [ms / 1e3]))
+
+
+def reference_rows(folder: Path, plan: Plan, rows: list[Row]) -> None:
+    """The reference protocol at f = .1."""
     text, scripted = prompt(0, PROMPT), script(0.1, 0.0)
-    with reference_servers(models, threads=1) as urls:
+    with reference_servers([write_model(folder, BASE, 0), write_model(folder, EXPERT, 1)], threads=1) as urls:
         answer = decode_by_reference(urls, text, of_text(scripted, text).author, plan.reference_tokens)
     rows.append(_rival_row("reference protocol", 0.1, answer.seconds))
-    ours = next(row for row in rows if row["f"] == 0.1 and row["how"] == "over Serve, run-ahead off")
-    headline["reference_slowdown"] = round(sum(answer.seconds) / len(answer.seconds) * float(ours["tokens_per_s"]), 2)
-    for name, model, frequency in (("base", models[0], 0.0), ("expert", models[1], 1.0)):
-        ms = generate_times(model, PROMPT, plan.reference_tokens, threads=1)
-        rows.append(_rival_row(f"Hugging Face generate, {name} alone", frequency, [ms / 1e3]))
 
 
 def _rival_row(how: str, frequency: float, seconds: Sequence[float]) -> Row:
