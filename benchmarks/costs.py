@@ -46,6 +46,7 @@ def measure(engine: Engine, at: int) -> StepCosts:
             break
         request = Extend(session, at, tuple(range(6, 6 + tokens)))
         unlike = Extend(session, at, tuple(range(7, 7 + tokens)))  # nothing is known, so that all is computed
+        engine.extend([unlike])  # the first time may have to set things up
         seconds: list[float] = []
         while sum(seconds) < SECONDS or len(seconds) < 5:
             request, unlike = unlike, request

@@ -27,7 +27,7 @@ from benchmarks.rivals.reference_protocol import decode as decode_by_reference
 from benchmarks.rivals.reference_protocol import reference_servers
 from benchmarks.script import Script
 from benchmarks.scripted import Local, of_text, prompt, random_spec, script
-from benchmarks.served import Served, served
+from benchmarks.served import Served, forgetful, served
 from colllm_ray.data.examples import read_examples
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
@@ -70,7 +70,7 @@ def main() -> None:
     headline: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         spec = random_spec(Path(folder), BASE, EXPERT, experts=1)
-        lab = TrainedCollaboration.load(trained_lab(None))
+        lab = forgetful(TrainedCollaboration.load(trained_lab(None)))
         generate_rows(Path(folder), plan, rows)
         local_rows(spec, plan, rows, headline)
         reference_rows(Path(folder), plan, rows)

@@ -75,7 +75,7 @@ def script(frequency: float, agreement: float, experts: int = 1, spread: bool = 
 
 def random_spec(folder: Path, base: Size, expert: Size, experts: int) -> TeamSpec:
     """A collaboration of random models; its head is never asked, for the script decides."""
-    sessions = {"max_sessions": 8, "num_cpus": 0.1}
+    sessions = {"max_sessions": 8, "num_cpus": 0.1, "reuse_prefixes": False}
     collaboration = Collaboration.model_validate(
         {
             "name": "random",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.scripted import ScriptedEngine, timed
 from colllm_ray.config import ModelConfig
 from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec
 from colllm_ray.decoding.written import Terms, WrittenToken
+from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.serving.application import replica_options, running
@@ -77,6 +79,14 @@ class MeasuredExpert(_Expert):
     def _follow(self, script: Script | None) -> None:
         if script is not None:
             self._stepper.engine = ScriptedEngine(self._engine, script, self._author)
+
+
+def forgetful(trained: TrainedCollaboration) -> TrainedCollaboration:
+    """The collaboration with models that find nothing of earlier answers: each answer is measured like the first."""
+    collaboration = trained.collaboration
+    update = {"reuse_prefixes": False}
+    base, *experts = (config.model_copy(update=update) for config in collaboration.members.values())
+    return replace(trained, collaboration=collaboration.model_copy(update={"base": base, "experts": tuple(experts)}))
 
 
 class Served:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish
-from benchmarks.served import Served, served
+from benchmarks.served import Served, forgetful, served
 from colllm_ray.data.examples import read_examples
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
@@ -28,7 +28,7 @@ LONGEST = 40  # tokens of an answer
 
 def main() -> None:
     options = arguments(__doc__ or "").parse_args()
-    lab = TrainedCollaboration.load(trained_lab(None))
+    lab = forgetful(TrainedCollaboration.load(trained_lab(None)))
     questions = read_examples(SHIPPED / "test.jsonl", "test", load_tokenizer(lab.collaboration.base), 256)
     requests = [AnswerRequest(tuple(question.prompt_ids), LONGEST) for question in questions]
     rounds = 1 if options.quick else 4

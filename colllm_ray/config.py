@@ -38,6 +38,7 @@ class ModelConfig(_Section):
     num_gpus: float = Field(0.0, ge=0, le=1, description="GPUs that Ray reserves for one copy; 0 runs it on the CPU.")
     replicas: int = Field(1, ge=1, description="Copies of it that serve.")
     cuda_graphs: bool = Field(True, description="On a GPU, capture forward passes and replay them; a CPU has none.")
+    reuse_prefixes: bool = Field(True, description="Keep what ended answers took in, for those that begin alike.")
     max_sessions: int = Field(256, ge=1, description="Answers whose KV cache one serving copy keeps at once.")
 
     @property

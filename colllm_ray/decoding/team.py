@@ -126,4 +126,4 @@ def base_stepper(spec: TeamSpec) -> Stepper:
 
 def _stepper(config: ModelConfig, model: LanguageModel, context: int, head: torch.nn.Module | None = None) -> Stepper:
     static_shapes = config.cuda_graphs and model.device.type == "cuda"
-    return Stepper(Engine(model, config.max_sessions, context, head, static_shapes))
+    return Stepper(Engine(model, config.max_sessions, context, head, static_shapes, config.reuse_prefixes))

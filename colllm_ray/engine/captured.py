@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from colllm_ray.engine.attention import Run, Step
 from colllm_ray.engine.kv_cache import KVCache, Row
 from colllm_ray.engine.language_model import LanguageModel
-from colllm_ray.engine.packed import PackedForward, on_device
-from colllm_ray.errors import ColllmError
+from colllm_ray.engine.packed import PackedForward, from_host
 
 logger = logging.getLogger(__name__)
 
-LONGEST_ROW = 16  # tokens of a text in one step; prompts are longer, and bound by arithmetic rather than by launches
-MOST_TOKENS = 256  # in one step, padding included; beyond it arithmetic takes over as well
+LONGEST_ROW = 64  # tokens of a text in one step; prompts are longer
+MOST_TOKENS = 256  # in one step, padding included; beyond about that a pass is bound by arithmetic, not by launches
 SHORTEST_CONTEXT = 128  # tokens; the contexts are this, twice this, ..
+MOST_PASSES = 128  # kept; the least recently used one makes room
 
 # Operations that need the host in the middle of a pass, which a replay would leave out.
 HOST_WORK = frozenset(
@@ -57,13 +57,11 @@ class Shape:
         return cls(count, tokens, min(context, longest), wanted)
 
 
-SMALLEST = Shape(rows=1, tokens=1, context=2, wanted=1)
-
-
 class CapturedForward:
     """Steps are padded to a `Shape`. A GPU replays a shape from its second step on; a CPU runs it as it is.
 
-    Steps that no shape holds, and all steps of a model that cannot be captured, run as `PackedForward`.
+    Steps that no shape holds, and all steps of a model that cannot be captured, run as `PackedForward`. `captures` says
+    whether the model can be.
     """
 
     def __init__(self, model: LanguageModel, cache: KVCache) -> None:
@@ -85,22 +83,53 @@ class CapturedForward:
         shape = Shape.of(rows, wants, self._cache.length) if self.captures else None
         if shape is None:
             return self._packed(rows, wants)
-        if shape not in self._passes:
-            self._passes[shape] = _Pass(shape, self._forward, self._cache.device, self._pool)
-        self._passes[shape](_padded(rows, wants, shape, self._cache.spare))
+        self._run(shape, from_host(_padded(rows, wants, shape, self._cache.spare), self._cache.device))
         return self._logits[: sum(wants)], self._hidden[: sum(wants)]
+
+    def _run(self, shape: Shape, numbers: Tensor) -> None:
+        """Replays the shape's pass, or runs it and then captures it."""
+        one = self._passes.pop(shape, None) or _Pass(torch.empty_like(numbers, device=self._cache.device))
+        self._passes[shape] = one
+        one.numbers.copy_(numbers, non_blocking=True)
+        if one.graph is not None:
+            one.graph.replay()
+            return
+        self._forward(shape, one.numbers)
+        if self._cache.device.type == "cuda":
+            try:
+                one.graph = self._capture(shape, one.numbers)
+            except RuntimeError as error:
+                self.captures = False
+                self._passes.clear()
+                logger.warning("%s: its steps are not captured from now on: %s", self._model.name, error)
+        if len(self._passes) > MOST_PASSES:
+            del self._passes[next(iter(self._passes))]
+
+    def _capture(self, shape: Shape, numbers: Tensor) -> torch.cuda.CUDAGraph:
+        """What the pass launches; nothing of it runs now. It has run before, so that all libraries are set up."""
+        stream = torch.cuda.current_stream()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                self._forward(shape, numbers)
+        finally:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own behind
+        return graph
 
     def _host_work(self) -> list[str]:
         """What of HOST_WORK a step does."""
-        padded = _padded([Row(self._cache.spare, 0, (0,))], [1], SMALLEST, self._cache.spare)
-        numbers = on_device(padded, self._cache.device)
-        self._forward(SMALLEST, numbers)  # the first step takes the cache's memory
+        row = Row(self._cache.spare, 0, (0,))
+        shape = Shape.of([row], [1], self._cache.length)
+        assert shape is not None, "a single token has a shape"
+        padded = _padded([row], [1], shape, self._cache.spare)
+        numbers = torch.tensor(padded, device=self._cache.device)
+        self._forward(shape, numbers)  # the first step takes the cache's memory
         with _Seen() as seen:
-            self._forward(SMALLEST, numbers)
+            self._forward(shape, numbers)
         return sorted(HOST_WORK & {str(operation) for operation in seen.operations})
 
     def _forward(self, shape: Shape, numbers: Tensor) -> None:
-        """`numbers` as `_padded` lays them out."""
+        """`numbers` as `_padded` lays them out, on the device."""
         n = shape.rows * shape.tokens
         input_ids, positions, slots, row_slots, wanted = numbers.split([n, n, n, shape.rows, shape.wanted])
         run = Run(row_slots, slice(0, n), positions.view(shape.rows, shape.tokens), shape.context, all_seen=False)
@@ -110,40 +139,12 @@ class CapturedForward:
         self._hidden[: shape.wanted].copy_(hidden)
 
 
+@dataclass
 class _Pass:
-    """A forward pass of one shape, which reads its numbers from one place."""
+    """A shape's numbers, in the place from which its graph reads them, and the graph; a CPU has none."""
 
-    def __init__(
-        self,
-        shape: Shape,
-        forward: Callable[[Shape, Tensor], None],
-        device: torch.device,
-        pool: Any,  # of CUDA memory, None on a CPU
-    ) -> None:
-        self._shape, self._forward, self._pool = shape, forward, pool
-        count = 3 * shape.rows * shape.tokens + shape.rows + shape.wanted
-        self._numbers = torch.zeros(count, dtype=torch.long, device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self, numbers: Sequence[int]) -> None:
-        device = self._numbers.device
-        self._numbers.copy_(on_device(numbers, device), non_blocking=True)
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            self._forward(self._shape, self._numbers)
-            if device.type == "cuda":
-                self._graph = self._captured()
-
-    def _captured(self) -> torch.cuda.CUDAGraph:
-        """What the pass launches; nothing of it runs now. The pass has run before, so that libraries are set up."""
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, pool=self._pool):
-                self._forward(self._shape, self._numbers)
-        except RuntimeError as error:
-            raise ColllmError(f"a step cannot be captured; set `cuda_graphs: false` for this model: {error}") from error
-        return graph
+    numbers: Tensor
+    graph: torch.cuda.CUDAGraph | None = None
 
 
 def _padded(rows: Sequence[Row], wants: Sequence[int], shape: Shape, spare: int) -> list[int]:

@@ -31,7 +31,8 @@ class Engine:
 
     Keeps up to `sessions` texts of up to `context` tokens. `head` maps h [N, D] float32 to the scores s [N, K]; the
     base has one. `static_shapes` pads steps to a few shapes, which a GPU captures and replays; on a CPU it only costs.
-    The model belongs to the engine from now on: it attends to the engine's cache alone.
+    `reuse_prefixes` lets a new session find what it shares with one that ended. The model attends to engines' caches
+    alone from now on.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class Engine:
         context: int,
         head: torch.nn.Module | None = None,
         static_shapes: bool = False,
+        reuse_prefixes: bool = True,
     ) -> None:
         self.sessions = sessions
         self.context = context
         self._model = model
         self._head = head
-        self._slots = SlotTable(sessions)
+        self._slots = SlotTable(sessions, keeps_closed=reuse_prefixes)
         model.attend_to_slots(context)
         cache = KVCache(sessions, context, model.device)
         self._forward: CapturedForward | PackedForward = (CapturedForward if static_shapes else PackedForward)(

@@ -29,14 +29,15 @@ class PackedForward:
         numbers = [
             (token, position, row.slot) for row in rows for position, token in enumerate(row.tokens, start=row.start)
         ]
-        input_ids, positions, slots = on_device(numbers, device).t()  # [N] each
+        input_ids, positions, slots = from_host(numbers, device).to(device, non_blocking=True).t()  # [N] each
         wanted: list[int] = []
         end = 0
         for row, want in zip(rows, wants, strict=True):
             end += len(row.tokens)
             wanted.extend(range(end - want, end))
         step = Step(self._cache, input_ids[None], positions[None], slots, list(_runs(rows, positions)))
-        return self._model.forward(step.input_ids, on_device(wanted, device), position_ids=step.positions, step=step)
+        at = from_host(wanted, device).to(device, non_blocking=True)
+        return self._model.forward(step.input_ids, at, position_ids=step.positions, step=step)
 
 
 def in_step_order(row: Row) -> tuple[int, int]:
@@ -44,10 +45,10 @@ def in_step_order(row: Row) -> tuple[int, int]:
     return len(row.tokens), row.slot
 
 
-def on_device(numbers: Sequence[object], device: torch.device) -> Tensor:
-    """Integers, sent without waiting for what the device still does."""
+def from_host(numbers: Sequence[object], device: torch.device) -> Tensor:
+    """Integers that can be sent to the device without waiting for what it still does."""
     tensor = torch.tensor(numbers, dtype=torch.long)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def _runs(rows: Sequence[Row], positions: Tensor) -> Iterator[Run]:

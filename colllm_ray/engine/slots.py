@@ -21,14 +21,15 @@ class SlotTable:
     """Gives slots to sessions.
 
     A closed session's slot keeps its text until somebody needs the place, so that a session which begins alike (the
-    next turn of a chat) finds its prefix there. Where no slot is free, the least recently used closed one makes room,
-    then the least recently used open one.
+    next turn of a chat) finds its prefix there; without `keeps_closed` it is free. Where no slot is free, the least
+    recently used closed one makes room, then the least recently used open one.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, keeps_closed: bool) -> None:
         self._free = [Slot(index) for index in reversed(range(slots))]  # the lowest first: a dense batch
         self._closed: list[Slot] = []  # by the time of closing
         self._open: OrderedDict[str, Slot] = OrderedDict()  # by the time of use
+        self._keeps_closed = keeps_closed
         self.evictions = 0
 
     def __len__(self) -> int:
@@ -53,6 +54,8 @@ class SlotTable:
         """Gives the slot back; a session that is not known (evicted, never opened) is no error."""
         slot = self._open.pop(session, None)
         if slot is not None:
+            if not self._keeps_closed:
+                slot.tokens.clear()
             (self._closed if slot.tokens else self._free).append(slot)
 
     def drop(self, session: str) -> None:

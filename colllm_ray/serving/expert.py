@@ -16,9 +16,8 @@ from colllm_ray.decoding.team import member_stepper
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.link.server import LinkServer
 
-ASIDE = (
-    4  # steps of niceness: of CPUs that they share the base gets most, since every answer waits for it at every token
-)
+# Steps of niceness. Of CPUs that they share the base gets most, because every answer waits for it at every token.
+ASIDE = 4
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Expert:
     """The remote side of `ExpertLink`."""
 
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
-        self._stepper = member_stepper(config, vocab_size, context)
         if config.device == "cpu":
-            os.nice(ASIDE)
+            os.nice(ASIDE)  # of this thread, which steps, and of those that torch starts from it
+        self._stepper = member_stepper(config, vocab_size, context)
         self._secret = secrets.token_bytes(32)
         self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
         self._port: asyncio.Task[int] | None = None  # of the link, which needs a running loop to start

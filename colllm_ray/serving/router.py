@@ -20,7 +20,7 @@ FLUSH_S = 0.02  # tokens that are written within this time travel together: an i
 def router_client(router: DeploymentHandle) -> DeploymentHandle:
     """The router, called over Serve's gRPC rather than as a Ray actor, which costs both sides more than twice as much.
 
-    Ray authenticates both alike. `_by_reference` is Serve's experimental name for it.
+    Ray's token authentication guards both alike. `_by_reference` is Serve's experimental name for it.
     """
     return router.options(_by_reference=False)
 

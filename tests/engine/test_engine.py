@@ -156,6 +156,15 @@ def test_a_session_that_comes_back_finds_its_prefix(
     assert_right(plain_model("llama"), second, 1, reply)
 
 
+def test_nothing_is_found_of_a_session_that_ended_where_prefixes_are_not_reused(
+    language_model: LanguageModelOf,
+) -> None:
+    engine = Engine(language_model("llama"), 2, CONTEXT, reuse_prefixes=False)
+    engine.extend([Extend("a", 0, (5, 6, 7))])
+    engine.close("a")
+    assert engine._slots.open("b", (5, 6, 7), set()).tokens == []
+
+
 def test_requests_that_cannot_be_served_fail_alone(language_model: LanguageModelOf) -> None:
     engine = Engine(language_model("llama"), 4, CONTEXT)
     unknown, negative, long, good = engine.extend(

@@ -156,6 +156,15 @@ def test_an_answer_ends_when_its_caller_leaves(router: DeploymentHandle, stream:
     assert tokens() == left < before + len(responses) * length
 
 
+def test_experts_let_the_base_go_first(router: DeploymentHandle) -> None:  # noqa: ARG001 (it has to run)
+    def niceness(deployment: str) -> int:
+        """Of the thread that yields most."""
+        (process,) = [p for p in psutil.process_iter(["cmdline"]) if f":{deployment}" in str(p.info["cmdline"])]
+        return max(os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads())
+
+    assert niceness("Expert-e0") == niceness("Expert-e1") > niceness("Router")
+
+
 def test_a_lease_ends_when_nobody_needs_the_expert(expert: DeploymentHandle) -> None:
     async def run() -> None:
         link = ExpertLink(expert)
