@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Literal
 
 from benchmarks.plots import line_chart
@@ -19,6 +19,7 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.lab.collaboration import SHIPPED, trained_lab
 from colllm_ray.ray_session import ray_session
+from colllm_ray.serving.lease import LINGER_S
 
 CONCURRENCY = (1, 4, 16, 64)
 WAYS: tuple[Literal["off", "auto"], ...] = ("off", "auto")  # of running ahead
@@ -77,10 +78,11 @@ class Measured:
 
 def _measured(application: Served, requests: list[AnswerRequest], rounds: int) -> dict[int, Measured]:
     """By concurrency. All are measured once a round, because a machine's speed drifts."""
-    asyncio.run(_answer_all(application, requests, 16))
     measured = {concurrency: Measured() for concurrency in CONCURRENCY}
     for _ in range(rounds):
+        sleep(1.5 * LINGER_S)  # the leases of more answers than are coming have ended by then
         for concurrency, so_far in measured.items():
+            asyncio.run(_answer_all(application, requests, concurrency))  # opens the leases that are missing
             _add(so_far, application, requests * (1 if concurrency == 1 else BLOCK), concurrency)
     return measured
 
