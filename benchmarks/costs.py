@@ -13,8 +13,8 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.messages import Extend
 
-COUNTS = (1, 2, 4, 8, 16, 32, 64)  # tokens at once
-SECONDS = 0.1  # of measuring, for each count
+COUNTS = (*range(1, 17), 32, 64)  # tokens at once; up to 16 each count costs what its remainders do, then it is a line
+SECONDS, REPEATS = 0.05, 3  # of measuring each count, at least
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def measure(engine: Engine, at: int) -> StepCosts:
         unlike = Extend(session, at, tuple(range(7, 7 + tokens)))  # nothing is known, so that all is computed
         engine.extend([unlike])  # the first time may have to set things up
         seconds: list[float] = []
-        while sum(seconds) < SECONDS or len(seconds) < 5:
+        while sum(seconds) < SECONDS or len(seconds) < REPEATS:
             request, unlike = unlike, request
             begin = perf_counter()
             engine.extend([request])
