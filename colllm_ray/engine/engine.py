@@ -49,7 +49,7 @@ class Engine:
         self._model = model
         self._head = head
         self._slots = SlotTable(sessions, keeps_closed=reuse_prefixes)
-        model.attend_to_slots(context)
+        model.prepare_for_steps(context)
         cache = KVCache(sessions, context, model.device)
         self._forward: CapturedForward | PackedForward = (CapturedForward if static_shapes else PackedForward)(
             model, cache

@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.engine.attention import ATTENTION
+from colllm_ray.engine.blocked_linear import block_linear_layers
 from colllm_ray.errors import ColllmError
 
 
@@ -24,17 +25,12 @@ class LanguageModel:
     """
 
     def __init__(self, model: PreTrainedModel, vocab_size: int) -> None:
-        output_layer = model.get_output_embeddings()
-        if output_layer.out_features < vocab_size:
-            raise ColllmError(
-                f"{model.name_or_path}: has {output_layer.out_features} output tokens, its tokenizer {vocab_size}"
-            )
+        outputs = model.get_output_embeddings().out_features
+        if outputs < vocab_size:
+            raise ColllmError(f"{model.name_or_path}: has {outputs} output tokens, its tokenizer {vocab_size}")
         self.model = model.eval()
         self.vocab_size = vocab_size
         self.device = model.device
-        self._wanted: Tensor | None = None
-        self._hidden: Tensor | None = None
-        output_layer.register_forward_pre_hook(self._keep_wanted)
 
     @classmethod
     def load(cls, config: ModelConfig, vocab_size: int) -> LanguageModel:
@@ -55,11 +51,15 @@ class LanguageModel:
             raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
         return cls(model.to(config.device), vocab_size)
 
-    def attend_to_slots(self, context: int) -> None:
+    def prepare_for_steps(self, context: int) -> None:
         """From now on the model runs on a `Step` of an engine's cache only, over texts of up to `context` tokens.
 
-        Raises ColllmError where it cannot.
+        It cannot be trained any more. Raises ColllmError where its attention cannot be replaced.
         """
+        self._attend_to_slots(context)
+        block_linear_layers(self.model)
+
+    def _attend_to_slots(self, context: int) -> None:
         try:
             self.model.set_attn_implementation(ATTENTION)
         except ValueError as error:
@@ -93,19 +93,17 @@ class LanguageModel:
         input_ids [B, T]; wanted [N] counts through them row by row; `model_arguments` go to the model as they are.
         Returns logits [N, V] in float32 and the output layer's input h [N, D].
         """
-        self._wanted = wanted
-        logits = self.model(input_ids=input_ids, use_cache=False, **model_arguments).logits[0]
-        hidden, self._wanted, self._hidden = self._hidden, None, None
-        assert hidden is not None, "the hook on the output layer has run"
-        return logits[:, : self.vocab_size].float(), hidden
-
-    def _keep_wanted(self, _layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
         # A hook rather than model.lm_head(model.model(..).last_hidden_state): it is the definition of h_t for every
         # architecture, and what some do to the logits after the output layer (scaling, capping) still happens.
-        if self._wanted is None:
-            return None
-        self._hidden = inputs[0].flatten(0, 1).index_select(0, self._wanted)  # [N, D]
-        return (self._hidden[None],)
+        hidden: list[Tensor] = []
+
+        def keep_wanted(_output_layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+            hidden.append(inputs[0].flatten(0, 1).index_select(0, wanted))  # [N, D]
+            return (hidden[0][None],)
+
+        with self.model.get_output_embeddings().register_forward_pre_hook(keep_wanted):
+            logits = self.model(input_ids=input_ids, use_cache=False, **model_arguments).logits[0]
+        return logits[:, : self.vocab_size].float(), hidden[0]
 
 
 def load_model_config(config: ModelConfig) -> PretrainedConfig:

@@ -23,7 +23,7 @@ LONGEST = 1000  # tokens of a slot
 
 
 def forward_of(model: LanguageModel) -> CapturedForward:
-    model.attend_to_slots(CONTEXT)
+    model.prepare_for_steps(CONTEXT)
     return CapturedForward(model, KVCache(2, CONTEXT, model.device))
 
 
