@@ -1,6 +1,8 @@
 """How the method's research code defers: every token asks with the full prefix, and is answered with log-probs as JSON.
 
-Each model is an HTTP server; none keeps anything between calls, and the whole vocabulary's log-probs travel each time.
+Each model is an HTTP server; none keeps anything between calls, and the whole vocabulary's log-probs travel each time,
+as an object from token id to log-prob, on a connection of their own (clinicalml/co-llm, collm/generate.py and
+collm/inference/). What that code does beside its protocol is left out: it copies log-probs into a tensor one by one.
 """
 
 from __future__ import annotations
@@ -79,20 +81,20 @@ def decode(
     """
     x = list(prompt)
     seconds = []
-    with httpx.Client(timeout=ANSWER_SECONDS) as client:
+    a_connection_each = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(timeout=ANSWER_SECONDS, limits=a_connection_each) as client:
         for _ in range(max_tokens):
             started = perf_counter()
             logprobs = _logprobs(client, urls[0], x)
             author = author_of(len(x))
             if author:
                 logprobs = _logprobs(client, urls[author], x)
-            x.append(max(range(len(logprobs)), key=logprobs.__getitem__))
+            x.append(max(logprobs, key=logprobs.__getitem__))
             seconds.append(perf_counter() - started)
     return ReferenceAnswer(x[len(prompt) :], seconds)
 
 
-def _logprobs(client: httpx.Client, url: str, prefix: Sequence[int]) -> list[float]:
+def _logprobs(client: httpx.Client, url: str, prefix: Sequence[int]) -> dict[int, float]:
     response = client.post(f"{url}/logprobs", json={"input_ids": list(prefix)})
     response.raise_for_status()
-    logprobs: list[float] = response.json()
-    return logprobs
+    return {int(token): logprob for token, logprob in response.json().items()}

@@ -29,11 +29,12 @@ def application(folder: str) -> FastAPI:
     # conversion would cost this rival time that its protocol does not need.
     @app.post("/logprobs")
     async def logprobs(prefix: Prefix) -> JSONResponse:
-        """The next token's log-probs, over the whole vocabulary."""
+        """The next token's log-probs, over the whole vocabulary: token id to log-prob, the best first."""
         with torch.inference_mode():
             input_ids = torch.tensor([prefix.input_ids], device=model.device)  # [1, T]
             logits = model(input_ids=input_ids, use_cache=False, logits_to_keep=1).logits[0, -1]  # [V]
-            return JSONResponse(logits.float().log_softmax(-1).tolist())
+            logprobs, tokens = logits.float().log_softmax(-1).sort(descending=True)
+            return JSONResponse(dict(zip(tokens.tolist(), logprobs.tolist(), strict=True)))
 
     return app
 
