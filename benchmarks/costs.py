@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean
 from time import perf_counter
 from uuid import uuid4
 
@@ -15,6 +15,7 @@ from colllm_ray.engine.messages import Extend
 
 COUNTS = (*range(1, 17), 32, 64)  # tokens at once; up to 16 each count costs what its remainders do, then it is a line
 SECONDS, REPEATS = 0.05, 3  # of measuring each count, at least
+SECONDS_OF_ONE = 0.3  # of measuring a single token, as most steps take in
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,31 @@ class StepCosts:
         share = (tokens - one) / (other - one)
         return (1 - share) * self.by_tokens[one] + share * self.by_tokens[other]
 
-    def mean_with(self, other: StepCosts) -> StepCosts:
-        """For a machine whose speed drifts: measured before and after."""
-        return StepCosts({tokens: (cost + other.by_tokens[tokens]) / 2 for tokens, cost in self.by_tokens.items()})
+    @classmethod
+    def mean(cls, samples: Sequence[StepCosts]) -> StepCosts:
+        return cls({tokens: mean(sample.by_tokens[tokens] for sample in samples) for tokens in samples[0].by_tokens})
+
+
+class CostSamples:
+    """What forward passes cost each model, sampled time and again between the answers: a machine's speed drifts."""
+
+    def __init__(self, measure_all: Callable[[], list[StepCosts]]) -> None:
+        self._measure_all = measure_all
+        self._samples: list[list[StepCosts]] = []
+
+    def take(self) -> None:
+        self._samples.append(self._measure_all())
+
+    def mean(self) -> list[StepCosts]:
+        """Of each model."""
+        return [StepCosts.mean(of_model) for of_model in zip(*self._samples, strict=True)]
 
 
 def measure(engine: Engine, at: int) -> StepCosts:
-    """The median cost of taking tokens in behind `at` others, of one session."""
+    """What it costs to take tokens in behind `at` others, of one session.
+
+    The mean, not the median: what else goes on on the machine slows answers down as it does this.
+    """
     session = uuid4().hex
     engine.extend([Extend(session, 0, (5,) * at)])
     costs = {}
@@ -48,12 +67,12 @@ def measure(engine: Engine, at: int) -> StepCosts:
         unlike = Extend(session, at, tuple(range(7, 7 + tokens)))  # nothing is known, so that all is computed
         engine.extend([unlike])  # the first time may have to set things up
         seconds: list[float] = []
-        while sum(seconds) < SECONDS or len(seconds) < REPEATS:
+        while sum(seconds) < (SECONDS_OF_ONE if tokens == 1 else SECONDS) or len(seconds) < REPEATS:
             request, unlike = unlike, request
             begin = perf_counter()
             engine.extend([request])
             seconds.append(perf_counter() - begin)
-        costs[tokens] = median(seconds)
+        costs[tokens] = mean(seconds)
     engine.close(session)
     return StepCosts(costs)
 

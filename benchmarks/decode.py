@@ -16,9 +16,10 @@ from typing import Literal
 
 import torch
 
+from benchmarks.costs import CostSamples
 from benchmarks.large import gpu_rows
 from benchmarks.link_rtt import link_rtt_ms
-from benchmarks.measured import Answer, Measured, bracketed, in_process
+from benchmarks.measured import Answer, Measured, in_process
 from benchmarks.models import Size, write_model
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish, latencies
@@ -42,7 +43,7 @@ LAB_LONGEST = 40  # tokens of an answer
 LAB_MIDDLE = 20  # tokens, at which the cost of a forward pass is measured
 LAB_CONTEXT = 256  # tokens
 LAB_WARM_UP = 60  # questions
-LAB_BLOCK = 10  # questions
+LAB_BLOCK = 30  # questions
 
 RunAhead = Literal["auto", "off"]
 
@@ -103,7 +104,7 @@ def local_rows(spec: TeamSpec, plan: Plan, rows: list[Row], headline: dict[str, 
 def served_rows(application: Served, plan: Plan, link_ms: float, rows: list[Row], headline: dict[str, float]) -> None:
     """Router and expert in processes of their own, plain and running ahead; base and expert agree on half."""
     for frequency in plan.frequencies:
-        both = _plain_and_ahead(application, plan, script(frequency, 0.5))
+        both = _scripted(application, plan, script(frequency, 0.5))
         for run_ahead, measured in both.items():
             rows.append(measured.row(f"{BASE} + {EXPERT}", frequency, f"over Serve, run-ahead {run_ahead}", link_ms))
         headline |= _efficiency("serve", frequency, both["off"])
@@ -114,7 +115,7 @@ def agreement_rows(
 ) -> None:
     """Run-ahead against the plain loop, where base and expert mostly agree and where they never do; f = .3."""
     for agreement, key in ((0.9, "run_ahead_speedup_a90"), (0.0, "run_ahead_floor_a0")):
-        both = _plain_and_ahead(application, plan, script(0.3, agreement))
+        both = _scripted(application, plan, script(0.3, agreement))
         for run_ahead, measured in both.items():
             how = f"over Serve, run-ahead {run_ahead}, agreement {agreement}"
             rows.append(measured.row(f"{BASE} + {EXPERT}", 0.3, how, link_ms))
@@ -135,16 +136,14 @@ def lab_rows(
         application.timed(AnswerRequest(tuple(question.prompt_ids), LAB_LONGEST, run_ahead="off"))
     questions = list(read_examples(SHIPPED / "test.jsonl", "test", tokenizer, LAB_CONTEXT))
     texts = [tuple(question.prompt_ids) for question in questions[:: len(questions) // plan.lab_questions]]
-    with bracketed(lambda: application.costs(LAB_MIDDLE)) as costs:
-        requests = [AnswerRequest(text, LAB_LONGEST) for text in texts]
-        ways = _each_way(application, requests, at_a_time=LAB_BLOCK)
-    both = {run_ahead: Measured.of(answers, requests, costs()) for run_ahead, answers in ways.items()}
+    requests = [AnswerRequest(text, LAB_LONGEST) for text in texts]
+    both, same = _plain_and_ahead(application, requests, LAB_MIDDLE, at_a_time=LAB_BLOCK)
     for run_ahead, measured in both.items():
         deferred = round(measured.deferrals / measured.tokens, 3)
         rows.append(measured.row("lab", deferred, f"over Serve, run-ahead {run_ahead}", link_ms))
     headline["lab_serve_efficiency"] = round(both["off"].efficiency, 3)
     headline["run_ahead_speedup"] = round(both["auto"].tokens_per_s / both["off"].tokens_per_s, 3)
-    headline["run_ahead_identical"] = mean(map(_same, ways["off"], ways["auto"]))
+    headline["run_ahead_identical"] = mean(same)
 
 
 def generate_rows(folder: Path, plan: Plan, rows: list[Row]) -> None:
@@ -172,17 +171,22 @@ def _rival_row(how: str, frequency: float, seconds: Sequence[float]) -> Row:
     }
 
 
-def _plain_and_ahead(application: Served, plan: Plan, scripted: Script) -> dict[RunAhead, Measured]:
+def _scripted(application: Served, plan: Plan, scripted: Script) -> dict[RunAhead, Measured]:
     application.follow(scripted)
-    requests = _requests(plan, "off")
-    with bracketed(lambda: application.costs(_middle(plan))) as costs:
-        ways = _each_way(application, requests, at_a_time=1)
-    assert all(map(_same, ways["off"], ways["auto"])), "running ahead must not change an answer"
-    return {run_ahead: Measured.of(answers, requests, costs()) for run_ahead, answers in ways.items()}
+    both, same = _plain_and_ahead(application, _requests(plan, "off"), _middle(plan), at_a_time=1)
+    assert all(same), "running ahead must not change an answer"
+    return both
 
 
-def _each_way(application: Served, requests: Sequence[AnswerRequest], at_a_time: int) -> dict[RunAhead, list[Answer]]:
-    """The answers plain and running ahead, a few of the one after a few of the other: a machine's speed drifts."""
+def _plain_and_ahead(
+    application: Served, requests: Sequence[AnswerRequest], middle: int, at_a_time: int
+) -> tuple[dict[RunAhead, Measured], list[bool]]:
+    """The answers plain and running ahead, a few of the one after a few of the other: a machine's speed drifts.
+
+    Also says of each request whether both gave the same answer.
+    """
+    costs = CostSamples(lambda: application.costs(middle))
+    costs.take()
     ways: dict[RunAhead, list[Answer]] = {"off": [], "auto": []}
     order: list[RunAhead] = ["off", "auto"]
     for start in range(0, len(requests), at_a_time):
@@ -190,7 +194,9 @@ def _each_way(application: Served, requests: Sequence[AnswerRequest], at_a_time:
             block = [replace(request, run_ahead=run_ahead) for request in requests[start : start + at_a_time]]
             ways[run_ahead] += _timed(application, block)
         order.reverse()
-    return ways
+        costs.take()
+    both = {run_ahead: Measured.of(answers, requests, costs.mean()) for run_ahead, answers in ways.items()}
+    return both, list(map(_same, ways["off"], ways["auto"]))
 
 
 def _timed(application: Served, requests: Sequence[AnswerRequest]) -> list[Answer]:

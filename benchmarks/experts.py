@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.costs import sequential_ideal
+from benchmarks.costs import CostSamples, sequential_ideal
 from benchmarks.models import Size
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish, latencies
@@ -22,6 +22,7 @@ from colllm_ray.ray_session import ray_session
 SIZE: Size = "30M"
 FREQUENCY = 0.1
 PROMPT = 64  # tokens
+AT_A_TIME = 2  # answers, between two samples of the costs
 
 
 def main() -> None:
@@ -52,11 +53,13 @@ def main() -> None:
 
 def _row(application: Served, experts: int, how: str, requests: Sequence[AnswerRequest]) -> Row:
     application.timed(requests[0])  # opens what has to be opened
-    before = application.costs(PROMPT + (requests[0].max_tokens or 0) // 2)
-    timed = [application.timed(request) for request in requests]
-    after = application.costs(PROMPT + (requests[0].max_tokens or 0) // 2)
-    costs = [one.mean_with(other) for one, other in zip(before, after, strict=True)]
-    ideal = sum(sum(sequential_ideal(costs, PROMPT, written)) for written, _, _ in timed)
+    costs = CostSamples(lambda: application.costs(PROMPT + (requests[0].max_tokens or 0) // 2))
+    costs.take()
+    timed = []
+    for start in range(0, len(requests), AT_A_TIME):
+        timed += [application.timed(request) for request in requests[start : start + AT_A_TIME]]
+        costs.take()
+    ideal = sum(sum(sequential_ideal(costs.mean(), PROMPT, written)) for written, _, _ in timed)
     wall = sum(wall for _, _, wall in timed)
     return _summary(experts, how, [each for _, each, _ in timed]) | {"of_ideal": round(ideal / wall, 3)}
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from benchmarks.costs import StepCosts, measure, sequential_ideal
+from benchmarks.costs import CostSamples, StepCosts, measure, sequential_ideal
 from benchmarks.report import Row, latencies
 from benchmarks.scripted import Local
 from colllm_ray.decoding.team import AnswerRequest
@@ -77,20 +76,15 @@ class Measured:
         }
 
 
-@contextmanager
-def bracketed(costs: Callable[[], list[StepCosts]]) -> Iterator[Callable[[], list[StepCosts]]]:
-    """Measures before and after the body, for a machine whose speed drifts; gives the mean of both, afterwards."""
-    before = costs()
-    after: list[StepCosts] = []
-    yield lambda: [one.mean_with(other) for one, other in zip(before, after, strict=True)]
-    after += costs()
-
-
 def in_process(local: Local, requests: Sequence[AnswerRequest], middle: int) -> Measured:
     """The answers of a team in this process, one after the other; `middle` is a text's mean length in tokens."""
-    with bracketed(lambda: [measure(engine, middle) for engine in local.engines]) as costs:
-        answers = [_timed(local, request) for request in requests]
-    return Measured.of(answers, requests, costs())
+    costs = CostSamples(lambda: [measure(engine, middle) for engine in local.engines])
+    costs.take()
+    answers = []
+    for request in requests:
+        answers.append(_timed(local, request))
+        costs.take()
+    return Measured.of(answers, requests, costs.mean())
 
 
 def _timed(local: Local, request: AnswerRequest) -> Answer:
