@@ -59,7 +59,7 @@ class Plan:
     reference_tokens: int
 
 
-FULL = Plan((0.0, 0.05, 0.1, 0.3, 0.5, 1.0), answers=2, tokens=256, lab_questions=150, reference_tokens=256)
+FULL = Plan((0.0, 0.05, 0.1, 0.3, 0.5, 1.0), answers=3, tokens=256, lab_questions=150, reference_tokens=256)
 QUICK = Plan((0.1, 0.3), answers=1, tokens=96, lab_questions=60, reference_tokens=24)
 
 
