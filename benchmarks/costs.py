@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from statistics import mean
 from time import perf_counter
 from uuid import uuid4
 
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.engine import Engine
-from colllm_ray.engine.messages import Extend
+from colllm_ray.engine.messages import Extend, Extended
 
-COUNTS = (*range(1, 17), 32, 64)  # tokens at once; up to 16 each count costs what its remainders do, then it is a line
-SECONDS, REPEATS = 0.05, 3  # of measuring each count, at least
-SECONDS_OF_ONE = 0.3  # of measuring a single token, as most steps take in
+COUNTS = (1, 1, 1, 2, 4, 6, 8, 12, 16, 32, 64)  # tokens at once: most steps take in one; in between lies a line
 
 
 @dataclass(frozen=True)
@@ -32,49 +31,40 @@ class StepCosts:
         share = (tokens - one) / (other - one)
         return (1 - share) * self.by_tokens[one] + share * self.by_tokens[other]
 
-    @classmethod
-    def mean(cls, samples: Sequence[StepCosts]) -> StepCosts:
-        return cls({tokens: mean(sample.by_tokens[tokens] for sample in samples) for tokens in samples[0].by_tokens})
 
+class CostMeter:
+    """Says what forward passes of an engine cost, from samples that are taken while nothing else runs on it.
 
-class CostSamples:
-    """What forward passes cost each model, sampled time and again between the answers: a machine's speed drifts."""
-
-    def __init__(self, measure_all: Callable[[], list[StepCosts]]) -> None:
-        self._measure_all = measure_all
-        self._samples: list[list[StepCosts]] = []
-
-    def take(self) -> None:
-        self._samples.append(self._measure_all())
-
-    def mean(self) -> list[StepCosts]:
-        """Of each model."""
-        return [StepCosts.mean(of_model) for of_model in zip(*self._samples, strict=True)]
-
-
-def measure(engine: Engine, at: int) -> StepCosts:
-    """What it costs to take tokens in behind `at` others, of one session.
-
-    The mean, not the median: what else goes on on the machine slows answers down as it does this.
+    A machine's speed drifts from second to second, and for minutes: samples belong between the tokens of what they are
+    compared with, many of them, and their mean, because what slows them down slows those tokens down as well.
     """
-    session = uuid4().hex
-    engine.extend([Extend(session, 0, (5,) * at)])
-    costs = {}
-    for tokens in COUNTS:
-        if at + tokens > engine.context:
-            break
-        request = Extend(session, at, tuple(range(6, 6 + tokens)))
-        unlike = Extend(session, at, tuple(range(7, 7 + tokens)))  # nothing is known, so that all is computed
-        engine.extend([unlike])  # the first time may have to set things up
-        seconds: list[float] = []
-        while sum(seconds) < (SECONDS_OF_ONE if tokens == 1 else SECONDS) or len(seconds) < REPEATS:
-            request, unlike = unlike, request
-            begin = perf_counter()
-            engine.extend([request])
-            seconds.append(perf_counter() - begin)
-        costs[tokens] = mean(seconds)
-    engine.close(session)
-    return StepCosts(costs)
+
+    def __init__(self, engine: Engine, at: int) -> None:
+        """Of taking tokens in behind `at` others, of one session."""
+        self._engine, self._at, self._session = engine, at, uuid4().hex
+        self._tokens = cycle((6, 7))
+        self._extend(0, (5,) * at)
+        self._seconds: dict[int, list[float]] = {}
+        self.sample()
+        self._seconds.clear()  # the first time may have had to set things up
+
+    def sample(self) -> None:
+        """Runs a forward pass of each count."""
+        for tokens in COUNTS:
+            if self._at + tokens <= self._engine.context:
+                first = next(self._tokens)  # never that of the pass before, so that all is computed
+                begin = perf_counter()
+                self._extend(self._at, (first, *range(8, 7 + tokens)))
+                self._seconds.setdefault(tokens, []).append(perf_counter() - begin)
+
+    def costs(self) -> StepCosts:
+        """The means of all samples; ends the session."""
+        self._engine.close(self._session)
+        return StepCosts({tokens: mean(seconds) for tokens, seconds in self._seconds.items()})
+
+    def _extend(self, start: int, tokens: tuple[int, ...]) -> None:
+        (reply,) = self._engine.extend([Extend(self._session, start, tokens)])
+        assert isinstance(reply, Extended), f"{reply}: nobody else takes the meter's slot"
 
 
 def sequential_ideal(costs: Sequence[StepCosts], prompt: int, written: Sequence[WrittenToken]) -> tuple[float, float]:

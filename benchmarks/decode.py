@@ -16,7 +16,6 @@ from typing import Literal
 
 import torch
 
-from benchmarks.costs import CostSamples
 from benchmarks.large import gpu_rows
 from benchmarks.link_rtt import link_rtt_ms
 from benchmarks.measured import Answer, Measured, in_process
@@ -43,7 +42,7 @@ LAB_LONGEST = 40  # tokens of an answer
 LAB_MIDDLE = 20  # tokens, at which the cost of a forward pass is measured
 LAB_CONTEXT = 256  # tokens
 LAB_WARM_UP = 60  # questions
-LAB_BLOCK = 30  # questions
+LAB_BLOCK = 10  # questions
 
 RunAhead = Literal["auto", "off"]
 
@@ -185,26 +184,17 @@ def _plain_and_ahead(
 
     Also says of each request whether both gave the same answer.
     """
-    costs = CostSamples(lambda: application.costs(middle))
-    costs.take()
+    application.meter(middle)
     ways: dict[RunAhead, list[Answer]] = {"off": [], "auto": []}
     order: list[RunAhead] = ["off", "auto"]
     for start in range(0, len(requests), at_a_time):
         for run_ahead in order:
             block = [replace(request, run_ahead=run_ahead) for request in requests[start : start + at_a_time]]
-            ways[run_ahead] += _timed(application, block)
+            ways[run_ahead] += application.answers(block)
         order.reverse()
-        costs.take()
-    both = {run_ahead: Measured.of(answers, requests, costs.mean()) for run_ahead, answers in ways.items()}
+    costs = application.costs()
+    both = {run_ahead: Measured.of(answers, requests, costs) for run_ahead, answers in ways.items()}
     return both, list(map(_same, ways["off"], ways["auto"]))
-
-
-def _timed(application: Served, requests: Sequence[AnswerRequest]) -> list[Answer]:
-    """One after the other; the models' seconds in forward passes are shared out evenly."""
-    before = application.step_seconds()
-    timed = [application.timed(request) for request in requests]
-    steps = [(after - then) / len(requests) for after, then in zip(application.step_seconds(), before, strict=True)]
-    return [Answer(written, each, wall, steps) for written, each, wall in timed]
 
 
 def _same(one: Answer, other: Answer) -> bool:

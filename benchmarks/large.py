@@ -107,7 +107,7 @@ def _by_frequency(
 
 
 def _free_memory() -> None:
-    """What nobody holds any more; hooks of models are cycles, which wait for the collector."""
+    """What nobody holds any more, cycles of modules included."""
     gc.collect()
     torch.cuda.empty_cache()
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
+from dataclasses import dataclass, field, fields
 
-from benchmarks.costs import CostSamples, StepCosts, measure, sequential_ideal
+from benchmarks.costs import CostMeter, StepCosts, sequential_ideal
 from benchmarks.report import Row, latencies
-from benchmarks.scripted import Local
+from benchmarks.scripted import Local, Pause
 from colllm_ray.decoding.team import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 
@@ -50,6 +49,9 @@ class Measured:
             measured.each += answer.each[1:]
         return measured
 
+    def __add__(self, other: Measured) -> Measured:
+        return Measured(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
     @property
     def efficiency(self) -> float:
         return self.ideal / self.wall
@@ -78,19 +80,21 @@ class Measured:
 
 def in_process(local: Local, requests: Sequence[AnswerRequest], middle: int) -> Measured:
     """The answers of a team in this process, one after the other; `middle` is a text's mean length in tokens."""
-    costs = CostSamples(lambda: [measure(engine, middle) for engine in local.engines])
-    costs.take()
+    meters = [CostMeter(engine, middle) for engine in local.engines]
+
+    async def sample() -> None:
+        for meter in meters:
+            meter.sample()
+
     answers = []
     for request in requests:
-        answers.append(_timed(local, request))
-        costs.take()
-    return Measured.of(answers, requests, costs.mean())
+        answers.append(_timed(local, request, sample))
+        asyncio.run(sample())
+    return Measured.of(answers, requests, [meter.costs() for meter in meters])
 
 
-def _timed(local: Local, request: AnswerRequest) -> Answer:
+def _timed(local: Local, request: AnswerRequest, pause: Pause) -> Answer:
     before = local.step_seconds()
-    begin = perf_counter()
-    written, each = asyncio.run(local.timed(request))
-    wall = perf_counter() - begin
+    written, each = asyncio.run(local.timed(request, pause))
     steps = [after - then for after, then in zip(local.step_seconds(), before, strict=True)]
-    return Answer(written, each, wall, steps)
+    return Answer(written, each, sum(each), steps)

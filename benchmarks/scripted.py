@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +21,9 @@ from colllm_ray.engine.messages import Choice, Extend, Extended, Reply
 from colllm_ray.engine.stepper import Stepper
 
 SURE = 20.0  # the score of a choice that is certain
+PAUSE_EVERY = 32  # tokens
+
+Pause = Callable[[], Awaitable[None]]
 
 
 class ScriptedEngine:
@@ -116,17 +119,23 @@ class Local:
         """Of each model so far."""
         return [stepper.times.seconds for stepper in self._steppers]
 
-    async def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
+    async def timed(self, request: AnswerRequest, pause: Pause | None = None) -> tuple[list[WrittenToken], list[float]]:
         """The answer, and for each token the seconds since the one before."""
-        return await timed(self._team.answer(request))
+        return await timed(self._team.answer(request), pause)
 
 
-async def timed(answer: AsyncIterator[WrittenToken]) -> tuple[list[WrittenToken], list[float]]:
-    """The answer, and for each token the seconds since the one before."""
+async def timed(
+    answer: AsyncIterator[WrittenToken], pause: Pause | None = None
+) -> tuple[list[WrittenToken], list[float]]:
+    """The answer, and for each token the seconds since the one before.
+
+    The clock stops for each `pause`, as do answers that are written while somebody asks for them: plain ones.
+    """
     written, seconds, before = [], [], perf_counter()
     async for token in answer:
-        now = perf_counter()
+        seconds.append(perf_counter() - before)
         written.append(token)
-        seconds.append(now - before)
-        before = now
+        if pause is not None and len(written) % PAUSE_EVERY == 0:
+            await pause()
+        before = perf_counter()
     return written, seconds

@@ -11,7 +11,8 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from benchmarks.costs import StepCosts, measure
+from benchmarks.costs import CostMeter, StepCosts
+from benchmarks.measured import Answer
 from benchmarks.models import CONTEXT
 from benchmarks.rivals.ask_all import decode_asking_all
 from benchmarks.script import Script
@@ -30,13 +31,30 @@ _Router: Any = Router.func_or_class  # type: ignore[attr-defined]  # the classes
 _Expert: Any = Expert.func_or_class  # type: ignore[attr-defined]
 
 
-class MeasuredRouter(_Router):
+class _Metered:
+    """What forward passes of the replica's engine cost."""
+
+    _engine: Engine
+
+    async def meter(self, at: int) -> None:
+        """Texts are `at` tokens long, about."""
+        self._meter = CostMeter(self._engine, at)
+
+    async def sample(self) -> None:
+        self._meter.sample()
+
+    async def costs(self) -> StepCosts:
+        return self._meter.costs()
+
+
+class MeasuredRouter(_Metered, _Router):
     """The router, which follows a script where it has one, and says how long its tokens and its steps take."""
 
     def __init__(self, script: Script | None, spec: TeamSpec, *experts: DeploymentHandle) -> None:
         super().__init__(spec, *experts)
         self._team: Team
         self._spec = spec
+        self._experts = experts
         self._engine: Engine = self._base.engine
         self._follow(script)
 
@@ -48,20 +66,34 @@ class MeasuredRouter(_Router):
     async def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
         return await timed(self._team.answer(request))
 
+    async def metered(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:
+        """As `timed`, with samples of what forward passes cost; also the seconds that these took."""
+        sampling = 0.0
+
+        async def sample_all() -> None:
+            nonlocal sampling
+            begin = perf_counter()
+            await self.sample()
+            for expert in self._experts:
+                await expert.sample.remote()
+            sampling += perf_counter() - begin
+
+        # An answer that runs ahead goes on while nobody asks for it, so that it is not interrupted.
+        written, seconds = await timed(self._team.answer(request), sample_all if request.run_ahead == "off" else None)
+        await sample_all()
+        return written, seconds, sampling
+
     async def timed_asking_all(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
         base, *experts = self._team.clients
         terms = Terms(request.max_tokens or CONTEXT, self._spec.end_tokens)
         return await timed(decode_asking_all(base, experts, request.prompt, 0.5, terms))
-
-    async def costs(self, at: int) -> StepCosts:
-        return measure(self._engine, at)
 
     def _follow(self, script: Script | None) -> None:
         if script is not None:
             self._base.engine = ScriptedEngine(self._engine, script, 0)
 
 
-class MeasuredExpert(_Expert):
+class MeasuredExpert(_Metered, _Expert):
     """The expert, likewise."""
 
     def __init__(self, script: Script | None, author: int, config: ModelConfig, vocab_size: int, context: int) -> None:
@@ -72,9 +104,6 @@ class MeasuredExpert(_Expert):
 
     async def follow(self, script: Script) -> None:
         self._follow(script)
-
-    async def costs(self, at: int) -> StepCosts:
-        return measure(self._engine, at)
 
     def _follow(self, script: Script | None) -> None:
         if script is not None:
@@ -96,26 +125,42 @@ class Served:
         self.router = router_client(router)
         self.experts = [serve.get_deployment_handle(f"Expert-{name}", application) for name in experts]
 
-    def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:
-        """The answer, the seconds of each token as the router saw them, and of the whole as the caller did."""
-        begin = perf_counter()
+    def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
+        """The answer, and the seconds of each token as the router saw them."""
         written, seconds = self.router.timed.remote(request).result()
-        return written, seconds, perf_counter() - begin
+        return written, seconds
 
-    def costs(self, at: int) -> list[StepCosts]:
-        """Of each model, the base first, on its own replica, while nothing else runs."""
-        return [handle.costs.remote(at).result() for handle in (self.router, *self.experts)]
+    def meter(self, at: int) -> None:
+        """From now on `answers` samples what forward passes cost, on texts of about `at` tokens."""
+        self._of_each("meter", at)
+
+    def answers(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
+        """One after the other, as long as they took the caller; models' seconds in steps are shared out evenly."""
+        before = self.step_times()
+        timed = [self._metered(request) for request in requests]
+        steps = [
+            (now.seconds - then.seconds) / len(requests) for now, then in zip(self.step_times(), before, strict=True)
+        ]
+        return [Answer(written, each, wall, steps) for written, each, wall in timed]
+
+    def costs(self) -> list[StepCosts]:
+        """Of each model, the base first, since `meter`."""
+        return self._of_each("costs")
 
     def step_times(self) -> list[StepTimes]:
         """Of each model so far, the base first."""
-        return [handle.times.remote().result() for handle in (self.router, *self.experts)]
-
-    def step_seconds(self) -> list[float]:
-        return [times.seconds for times in self.step_times()]
+        return self._of_each("times")
 
     def follow(self, script: Script) -> None:
-        for handle in (self.router, *self.experts):
-            handle.follow.remote(script).result()
+        self._of_each("follow", script)
+
+    def _metered(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:
+        begin = perf_counter()
+        written, seconds, sampling = self.router.metered.remote(request).result()
+        return written, seconds, perf_counter() - begin - sampling
+
+    def _of_each(self, method: str, *arguments: object) -> list[Any]:
+        return [getattr(handle, method).remote(*arguments).result() for handle in (self.router, *self.experts)]
 
 
 @contextmanager
