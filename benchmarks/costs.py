@@ -14,7 +14,7 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.messages import Extend, Extended
 
-COUNTS = (1, 1, 1, 2, 4, 6, 8, 12, 16, 32, 64)  # tokens at once: most steps take in one; in between lies a line
+COUNTS = (1, 1, 1, 2, 4, 6, 8, 12, 16, 32)  # tokens at once: most steps take in one; in between lies a line
 
 
 @dataclass(frozen=True)
