@@ -37,11 +37,8 @@ def main() -> None:
 @torch.inference_mode()
 def _row(tokens: int, plain: Sequence[nn.Linear], blocked: Sequence[BlockedLinear], repeats: int) -> Row:
     inputs = {layer.in_features: torch.randn(1, tokens, layer.in_features) for layer in plain}
-    times: tuple[list[float], list[float]] = [], []
-    for _ in range(repeats):  # in turns, because a machine's speed drifts
-        for layers, seconds in zip((plain, blocked), times, strict=True):
-            seconds.append(_seconds(layers, inputs))
-    torchs, ours = (median(seconds) * 1e3 for seconds in times)
+    both = [(_seconds(plain, inputs), _seconds(blocked, inputs)) for _ in range(repeats)]
+    torchs, ours = (median(seconds) * 1e3 for seconds in zip(*both, strict=True))
     return {
         "tokens": tokens,
         "torch_ms": round(torchs, 2),
