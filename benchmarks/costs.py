@@ -40,7 +40,7 @@ class CostMeter:
     """
 
     def __init__(self, engine: Engine, at: int) -> None:
-        """Of taking tokens in behind `at` others, of one session."""
+        """A session of `at` tokens is what takes the others in."""
         self._engine, self._at, self._session = engine, at, uuid4().hex
         self._tokens = cycle((6, 7))
         self._extend(0, (5,) * at)

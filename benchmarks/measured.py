@@ -15,7 +15,10 @@ from colllm_ray.decoding.written import WrittenToken
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: its tokens, the seconds of each and of the whole, and each model's in forward passes."""
+    """One answer: its tokens, the seconds of each and of the whole, and each model's in forward passes.
+
+    Of the whole without pauses; over Serve with the way to the router and back.
+    """
 
     written: Sequence[WrittenToken]
     each: Sequence[float]

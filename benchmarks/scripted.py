@@ -129,7 +129,7 @@ async def timed(
 ) -> tuple[list[WrittenToken], list[float]]:
     """The answer, and for each token the seconds since the one before.
 
-    The clock stops for each `pause`, as do answers that are written while somebody asks for them: plain ones.
+    The clock stops during a `pause`, and so does a plain answer: it is written while somebody asks for the next token.
     """
     written, seconds, before = [], [], perf_counter()
     async for token in answer:

@@ -67,7 +67,7 @@ class MeasuredRouter(_Metered, _Router):
         return await timed(self._team.answer(request))
 
     async def metered(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:
-        """As `timed`, with samples of what forward passes cost; also the seconds that these took."""
+        """As `timed`, with samples of what forward passes cost in plain answers; also the seconds that these took."""
         sampling = 0.0
 
         async def sample_all() -> None:
@@ -78,9 +78,11 @@ class MeasuredRouter(_Metered, _Router):
                 await expert.sample.remote()
             sampling += perf_counter() - begin
 
-        # An answer that runs ahead goes on while nobody asks for it, so that it is not interrupted.
-        written, seconds = await timed(self._team.answer(request), sample_all if request.run_ahead == "off" else None)
-        await sample_all()
+        # Models that run ahead work while nobody asks for a token, and a step longer: there is no sampling beside them.
+        pause = sample_all if request.run_ahead == "off" else None
+        written, seconds = await timed(self._team.answer(request), pause)
+        if pause is not None:
+            await pause()
         return written, seconds, sampling
 
     async def timed_asking_all(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
@@ -135,7 +137,10 @@ class Served:
         self._of_each("meter", at)
 
     def answers(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One after the other, as long as they took the caller; models' seconds in steps are shared out evenly."""
+        """One after the other, after `meter`; models' seconds in steps are shared out evenly.
+
+        The seconds of the whole are what the caller waited, without the sampling.
+        """
         before = self.step_times()
         timed = [self._metered(request) for request in requests]
         steps = [

@@ -2,7 +2,7 @@
 
 torch hands float32 matrices to MKL, which arranges the weights anew at every call of more than one row. oneDNN, which
 torch carries too, takes weights that are arranged once, and reads them at the speed of the memory: up to six rows cost
-what one costs. torch's own compiler uses the same two operations.
+what one costs (benchmarks/linear.py). torch's own compiler uses the same two operations.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+# On x86; ARM's kernels are others, and were not measured.
+SUPPORTED = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 MIN_WEIGHTS = 2**17  # smaller layers stay in the cache, and the call itself is what they cost
-FEW_ROWS = 8  # that the weights are arranged for; it is no limit
-MIN_ROWS = 4  # fewer are slower, so that they are padded
+FEW_ROWS = 8  # what the weights are arranged for; more rows work as well
+MIN_ROWS = 4  # fewer rows are slower, so that they are padded to this
 
 
 class BlockedLinear(nn.Module):
@@ -40,12 +42,18 @@ def block_linear_layers(model: nn.Module) -> None:
 
     Where an embedding shares the weights of the output layer, it keeps them, and memory holds both.
     """
-    if not torch.backends.mkldnn.is_available():
+    if not SUPPORTED:
         return
-    for name, layer in list(model.named_modules()):
-        if type(layer) is nn.Linear and _gains(layer.weight):
-            model.set_submodule(name, BlockedLinear(layer))
+    for name in [name for name, layer in model.named_modules() if _gains(layer)]:  # names: each layer frees its weights
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear), "no other layer gains"
+        model.set_submodule(name, BlockedLinear(layer))
 
 
-def _gains(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= MIN_WEIGHTS
+def _gains(layer: nn.Module) -> bool:
+    return (
+        type(layer) is nn.Linear
+        and layer.weight.device.type == "cpu"
+        and layer.weight.dtype == torch.float32
+        and layer.weight.numel() >= MIN_WEIGHTS
+    )

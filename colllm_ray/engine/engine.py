@@ -31,8 +31,8 @@ class Engine:
 
     Keeps up to `sessions` texts of up to `context` tokens. `head` maps h [N, D] float32 to the scores s [N, K]; the
     base has one. `static_shapes` pads steps to a few shapes, which a GPU captures and replays; on a CPU it only costs.
-    `reuse_prefixes` lets a new session find what it shares with one that ended. The model attends to engines' caches
-    alone from now on.
+    `reuse_prefixes` lets a new session find what it shares with one that ended. The model serves engines alone from now
+    on: `LanguageModel.prepare_for_steps`.
     """
 
     def __init__(

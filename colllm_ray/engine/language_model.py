@@ -98,11 +98,13 @@ class LanguageModel:
         hidden: list[Tensor] = []
 
         def keep_wanted(_output_layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-            hidden.append(inputs[0].flatten(0, 1).index_select(0, wanted))  # [N, D]
-            return (hidden[0][None],)
+            h = inputs[0].flatten(0, 1).index_select(0, wanted)  # [N, D]
+            hidden.append(h)
+            return (h[None],)
 
         with self.model.get_output_embeddings().register_forward_pre_hook(keep_wanted):
             logits = self.model(input_ids=input_ids, use_cache=False, **model_arguments).logits[0]
+        assert len(hidden) == 1, "a forward pass calls the output layer once"
         return logits[:, : self.vocab_size].float(), hidden[0]
 
 

@@ -6,11 +6,13 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from colllm_ray.engine import blocked_linear
-from colllm_ray.engine.blocked_linear import MIN_WEIGHTS, BlockedLinear, block_linear_layers
+from colllm_ray.engine.blocked_linear import MIN_WEIGHTS, SUPPORTED, BlockedLinear, block_linear_layers
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Extend, Extended
 from tests.conftest import CONTEXT
+
+pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs torch with oneDNN, on x86")
 
 
 def blocked(model: nn.Module) -> set[str]:
