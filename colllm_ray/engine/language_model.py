@@ -25,7 +25,8 @@ class LanguageModel:
     """
 
     def __init__(self, model: PreTrainedModel, vocab_size: int) -> None:
-        outputs = model.get_output_embeddings().out_features
+        self._output_layer = model.get_output_embeddings()
+        outputs = self._output_layer.out_features
         if outputs < vocab_size:
             raise ColllmError(f"{model.name_or_path}: has {outputs} output tokens, its tokenizer {vocab_size}")
         self.model = model.eval()
@@ -58,6 +59,7 @@ class LanguageModel:
         """
         self._attend_to_slots(context)
         block_linear_layers(self.model)
+        self._output_layer = self.model.get_output_embeddings()  # it may be another now
 
     def _attend_to_slots(self, context: int) -> None:
         try:
@@ -84,7 +86,7 @@ class LanguageModel:
 
     @property
     def hidden_size(self) -> int:
-        return int(self.model.get_output_embeddings().in_features)
+        return int(self._output_layer.in_features)
 
     @torch.inference_mode()
     def forward(self, input_ids: Tensor, wanted: Tensor, **model_arguments: object) -> tuple[Tensor, Tensor]:
@@ -102,7 +104,7 @@ class LanguageModel:
             hidden.append(h)
             return (h[None],)
 
-        with self.model.get_output_embeddings().register_forward_pre_hook(keep_wanted):
+        with self._output_layer.register_forward_pre_hook(keep_wanted):
             logits = self.model(input_ids=input_ids, use_cache=False, **model_arguments).logits[0]
         assert len(hidden) == 1, "a forward pass calls the output layer once"
         return logits[:, : self.vocab_size].float(), hidden[0]
