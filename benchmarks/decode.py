@@ -132,7 +132,8 @@ def lab_rows(
     """The lab's held-out questions, one after the other, each once plain and once running ahead."""
     tokenizer = load_tokenizer(lab.collaboration.base)
     for question in islice(read_examples(SHIPPED / "validation.jsonl", "warm-up", tokenizer, LAB_CONTEXT), LAB_WARM_UP):
-        application.timed(AnswerRequest(tuple(question.prompt_ids), LAB_LONGEST, run_ahead="off"))
+        request = AnswerRequest(tuple(question.prompt_ids), LAB_LONGEST, run_ahead="off")
+        application.router.answer.remote(request).result()
     questions = list(read_examples(SHIPPED / "test.jsonl", "test", tokenizer, LAB_CONTEXT))
     texts = [tuple(question.prompt_ids) for question in questions[:: len(questions) // plan.lab_questions]]
     requests = [AnswerRequest(text, LAB_LONGEST) for text in texts]

@@ -89,10 +89,7 @@ def in_process(local: Local, requests: Sequence[AnswerRequest], middle: int) -> 
         for meter in meters:
             meter.sample()
 
-    answers = []
-    for request in requests:
-        answers.append(_timed(local, request, sample))
-        asyncio.run(sample())
+    answers = [_timed(local, request, sample) for request in requests]
     return Measured.of(answers, requests, [meter.costs() for meter in meters])
 
 

@@ -129,7 +129,8 @@ async def timed(
 ) -> tuple[list[WrittenToken], list[float]]:
     """The answer, and for each token the seconds since the one before.
 
-    The clock stops during a `pause`, and so does a plain answer: it is written while somebody asks for the next token.
+    There is a `pause` every PAUSE_EVERY tokens and at the end. The clock stops meanwhile, and so does a plain answer,
+    which is written while somebody asks for the next token.
     """
     written, seconds, before = [], [], perf_counter()
     async for token in answer:
@@ -138,4 +139,6 @@ async def timed(
         if pause is not None and len(written) % PAUSE_EVERY == 0:
             await pause()
         before = perf_counter()
+    if pause is not None:
+        await pause()
     return written, seconds

@@ -63,11 +63,8 @@ class MeasuredRouter(_Metered, _Router):
         self._follow(script)
         self._team = Team(self._spec, self._team.clients)
 
-    async def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
-        return await timed(self._team.answer(request))
-
     async def metered(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:
-        """As `timed`, with samples of what forward passes cost in plain answers; also the seconds that these took."""
+        """The answer, the seconds of each token, and those of its pauses: in plain ones, costs are sampled."""
         sampling = 0.0
 
         async def sample_all() -> None:
@@ -79,10 +76,7 @@ class MeasuredRouter(_Metered, _Router):
             sampling += perf_counter() - begin
 
         # Models that run ahead work while nobody asks for a token, and a step longer: there is no sampling beside them.
-        pause = sample_all if request.run_ahead == "off" else None
-        written, seconds = await timed(self._team.answer(request), pause)
-        if pause is not None:
-            await pause()
+        written, seconds = await timed(self._team.answer(request), sample_all if request.run_ahead == "off" else None)
         return written, seconds, sampling
 
     async def timed_asking_all(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
@@ -126,11 +120,6 @@ class Served:
     def __init__(self, application: str, router: DeploymentHandle, experts: Sequence[str]) -> None:
         self.router = router_client(router)
         self.experts = [serve.get_deployment_handle(f"Expert-{name}", application) for name in experts]
-
-    def timed(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
-        """The answer, and the seconds of each token as the router saw them."""
-        written, seconds = self.router.timed.remote(request).result()
-        return written, seconds
 
     def meter(self, at: int) -> None:
         """From now on `answers` samples what forward passes cost, on texts of about `at` tokens."""
