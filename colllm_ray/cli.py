@@ -23,7 +23,9 @@ def _score(args: argparse.Namespace) -> None:
 
     collaboration = Collaboration.load(args.config)
     with ray_session(args.address, collaboration):
-        score(collaboration, args.out)
+        failed = score(collaboration, args.out, args.only, args.from_serve)
+    for one in failed:
+        print(f"left out: {one}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -43,15 +45,17 @@ def _evaluate(args: argparse.Namespace) -> None:
     from colllm_ray.evaluation.evaluate import evaluate
     from colllm_ray.evaluation.report import results_table
     from colllm_ray.ray_session import ray_session
+    from colllm_ray.storage import is_local, location, write_whole
 
     trained = TrainedCollaboration.load(args.collaboration)
-    if args.json is not None and not args.json.resolve().parent.is_dir():
-        raise ColllmError(f"{args.json}: its folder does not exist")
+    measures = None if args.json is None else location(args.json)
+    if measures is not None and is_local(measures) and not measures.parent.is_dir():
+        raise ColllmError(f"{measures}: its folder does not exist")
     with ray_session(args.address, trained.collaboration):
-        evaluation = evaluate(trained, args.data, args.collaboration.resolve().parent)
+        evaluation = evaluate(trained, args.data, location(args.collaboration).parent)
     Console().print(results_table(evaluation))
-    if args.json is not None:
-        args.json.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
+    if measures is not None:
+        write_whole(measures, (json.dumps(evaluation.to_json(), indent=1) + "\n").encode())
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -80,7 +84,7 @@ def _ask(args: argparse.Namespace) -> None:
     if args.target is not None and args.target.startswith(("http://", "https://")):
         answer = ask_server(args.target, args.prompt)
     else:
-        answer = ask_folder(Path(args.target) if args.target else trained_lab(args.address), args.prompt)
+        answer = ask_folder(args.target or trained_lab(args.address), args.prompt)
     Console().print(coloured_answer(answer.colllm.trace, list(answer.colllm.tokens_by_model)))
 
 
@@ -133,16 +137,23 @@ def _parser() -> argparse.ArgumentParser:
         ("train", "the head learns who should write: RUN/collaboration", _train),
     ):
         stage = command(name, does, run, on_ray)
-        stage.add_argument("config", type=Path, metavar="CONFIG", help="the collaboration's YAML file")
-        stage.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+        stage.add_argument("config", metavar="CONFIG", help="the collaboration's YAML file")
+        stage.add_argument(
+            "--out", required=True, metavar="RUN", help="the run's folder: a path, or a URI such as s3://bucket/run"
+        )
+        if name == "score":
+            stage.add_argument("--from-serve", metavar="URL|APP", help="let the experts of a running application score")
+            stage.add_argument(
+                "--only", metavar="MEMBER", help="score one member alone, and replace what other weights of it left"
+            )
 
     evaluate = command("evaluate", "each model alone, the collaboration, who wrote what", _evaluate, on_ray)
-    evaluate.add_argument("collaboration", type=Path, metavar="RUN/collaboration")
-    evaluate.add_argument("--data", type=Path, required=True, help="JSONL file with held-out rows")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the measures here")
+    evaluate.add_argument("collaboration", metavar="RUN/collaboration")
+    evaluate.add_argument("--data", required=True, help="file with held-out rows, path or URI; columns as in training")
+    evaluate.add_argument("--json", metavar="FILE", help="also write the measures here: path or URI")
 
     serve = command("serve", "answer over HTTP (default: the lab)", _serve, on_ray)
-    serve.add_argument("collaboration", type=Path, nargs="?", metavar="RUN/collaboration")
+    serve.add_argument("collaboration", nargs="?", metavar="RUN/collaboration")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
 
@@ -172,9 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    """Runs the command line; exit status 1 and one line on standard error where the user's input is wrong."""
-    args = _parser().parse_args()
+def main(*stage: str) -> None:
+    """Runs the command line, of one stage if it is given.
+
+    Exit status 1 and one line on standard error where the user's input is wrong.
+    """
+    args = _parser().parse_args([*stage, *sys.argv[1:]])
     try:
         args.run(args)
     except Exception as error:

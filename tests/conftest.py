@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
 
 import pytest
+import s3fs
 import torch
 import yaml
 from hypothesis import settings
@@ -30,11 +37,17 @@ from colllm_ray.lab.collaboration import lab_config
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
-from tests.commands import run_colllm
+from tests.commands import free_port, run_colllm, wait_until
 
 CONTEXT = 64
+TINY_EXPERTS = {"mistral": "mistral", "qwen": "qwen3"}  # architectures by name
 
 ModelFolder = Callable[[str, int], Path]
+
+
+class WriteTiny(Protocol):
+    def __call__(self, folder: Path, experts: Mapping[str, str] = ...) -> Collaboration: ...
+
 
 settings.load_profile("ci")  # the same examples in every run, and no deadlines on a shared machine
 
@@ -42,6 +55,46 @@ settings.load_profile("ci")  # the same examples in every run, and no deadlines 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _s3_address() -> int:
+    """Where the S3 of `s3_folder` listens; in the environment before a Ray starts, whose workers inherit it."""
+    port = free_port()
+    os.environ.update(
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}",
+        AWS_ACCESS_KEY_ID="tests",
+        AWS_SECRET_ACCESS_KEY="tests",
+        AWS_DEFAULT_REGION="us-east-1",
+    )
+    return port
+
+
+@pytest.fixture(scope="session")
+def _s3_bucket(_s3_address: int) -> Iterator[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(_s3_address)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", _s3_address)) == 0
+
+    try:
+        wait_until(answers, "the start of the S3 server")
+        s3fs.S3FileSystem().mkdir("tests")
+        yield "s3://tests"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def s3_folder(_s3_bucket: str) -> str:
+    """A URI on an S3 that the tests run, its own for each test."""
+    return f"{_s3_bucket}/{uuid4().hex}"
 
 
 @pytest.fixture(scope="session")
@@ -129,10 +182,10 @@ def trained_lab(lab_run: Path) -> TrainedCollaboration:
 
 
 @pytest.fixture(scope="session")
-def write_tiny(model_folder: ModelFolder) -> Callable[[Path], Collaboration]:
-    """Writes a collaboration of random models of three architectures, and its data, into a folder."""
+def write_tiny(model_folder: ModelFolder) -> WriteTiny:
+    """Writes a collaboration of a Llama and random models of other architectures, and its data, into a folder."""
 
-    def write(folder: Path) -> Collaboration:
+    def write(folder: Path, experts: Mapping[str, str] = TINY_EXPERTS) -> Collaboration:
         words = ["the quick brown fox", "jumps over", "the lazy dog", "où est le café?"]
         for split, count in (("train", 12), ("validation", 5)):
             rows = [{"prompt": words[i % 4], "completion": f" {words[(i + 1) % 4]} {i}"} for i in range(count)]
@@ -141,11 +194,11 @@ def write_tiny(model_folder: ModelFolder) -> Callable[[Path], Collaboration]:
             "name": "tiny",
             "base": {"model": str(model_folder("llama", 0))},
             "experts": [
-                {"name": "mistral", "model": str(model_folder("mistral", 1)), "replicas": 2},
-                {"name": "qwen", "model": str(model_folder("qwen3", 2))},
+                {"name": name, "model": str(model_folder(architecture, seed)), "replicas": 2 if seed == 1 else 1}
+                for seed, (name, architecture) in enumerate(experts.items(), start=1)
             ],
             "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
-            "scoring": {"batch_size": 3, "shard_size": 4},
+            "scoring": {"batch_tokens": 60, "shard_tokens": 60},
             "training": {"epochs": 12, "weak_epochs": 1, "batch_tokens": 32},
         }
         (folder / "tiny.yaml").write_text(yaml.safe_dump(description), encoding="utf-8")
@@ -155,13 +208,13 @@ def write_tiny(model_folder: ModelFolder) -> Callable[[Path], Collaboration]:
 
 
 @pytest.fixture
-def tiny(write_tiny: Callable[[Path], Collaboration], tmp_path: Path) -> Collaboration:
+def tiny(write_tiny: WriteTiny, tmp_path: Path) -> Collaboration:
     return write_tiny(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def _scored_tiny(
-    write_tiny: Callable[[Path], Collaboration],
+    write_tiny: WriteTiny,
     ray_local: None,  # noqa: ARG001
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from colllm_ray.config import Collaboration
+from colllm_ray.config import Collaboration, DataConfig, DatasetSource
 from colllm_ray.errors import ColllmError
 
 ModelFolder = Callable[[str, int], Path]
@@ -48,6 +48,75 @@ def test_what_is_written_is_read_back(content: dict[str, object], tmp_path: Path
 def test_a_hub_id_stays_one(content: dict[str, object], tmp_path: Path) -> None:
     content["base"] = {"model": "some-org/some-model"}
     assert load(content, tmp_path).base.model == "some-org/some-model"
+
+
+GSM8K = {
+    "train": {"dataset": "openai/gsm8k", "name": "main", "split": "train[:95%]"},
+    "validation": "s3://bucket/validation.jsonl.gz",
+    "columns": {"user": "Question: {question}", "assistant": "answer"},
+    "loss_on": "last",
+    "max_failed": 3,
+}
+
+
+def test_data_may_be_a_data_set_or_a_uri(content: dict[str, object], tmp_path: Path) -> None:
+    collaboration = load({**content, "data": GSM8K}, tmp_path)
+    source = DatasetSource(dataset="openai/gsm8k", name="main", split="train[:95%]")
+    assert collaboration.data.sources == {"train": source, "validation": "s3://bucket/validation.jsonl.gz"}
+    assert load(yaml.safe_load(collaboration.to_yaml()), tmp_path) == collaboration
+
+
+def test_a_folder_of_data_is_relative_to_the_yaml_file_and_may_go_later(
+    content: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "set").mkdir()
+    data = {"train": {"dataset": "set"}, "validation": {"dataset": "set", "split": "test"}}
+    collaboration = load({**content, "data": data}, tmp_path)
+    assert collaboration.data.train == DatasetSource(dataset=str(tmp_path / "set"))
+    (tmp_path / "set").rmdir()
+    assert load(yaml.safe_load(collaboration.to_yaml()), tmp_path) == collaboration
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"train": {"dataset": "a/b", "spilt": "x"}},
+            r"data.train.spilt: unknown field; there are: dataset, name, split",
+        ),
+        ({"train": {"split": "x"}}, r"data.train.dataset: Field required"),
+        ({"train": ""}, r"data.train: "),
+        ({"train": 3}, r"data.train: "),
+        (
+            {"train": {"dataset": "nowhere"}},
+            r"data.train.dataset: there is no folder .*nowhere, and 'nowhere' is no hub",
+        ),
+        ({"flies": "x"}, r"data.flies: unknown field; there are: train, validation, columns, loss_on, max_failed"),
+        ({"columns": {"prmpt": "x"}}, r"data.columns.prmpt: Input should be 'prompt', 'completion'"),
+        (
+            {"columns": {"prompt": "x"}},
+            r"data: columns: prompt make no row; right are: prompt, completion; or messages",
+        ),
+        ({"columns": {"prompt": "x", "assistant": "y"}}, r"data: columns: assistant, prompt make no row"),
+        ({"columns": {"messages": "x", "user": "y"}}, r"data: columns: messages, user make no row"),
+        ({"columns": {"system": "x", "user": "y"}}, r"data: columns: system, user make no row"),
+        ({"columns": {"messages": "{x}y"}}, r"data: columns.messages: '{x}y' is a template"),
+        ({"columns": {"user": "{x.y}", "assistant": "z"}}, r"data: columns.user: '{x.y}' has a field that is more"),
+        ({"columns": {"user": "{x", "assistant": "z"}}, r"data: columns.user: '{x' is no template: "),
+        ({"loss_on": "first"}, r"data.loss_on: Input should be 'all' or 'last'"),
+        ({"max_failed": -1}, r"data.max_failed: "),
+    ],
+)
+def test_wrong_data_is_named(
+    content: dict[str, object], change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ColllmError, match=rf"two\.yaml: {message}"):
+        load({**content, "data": {"train": "train.jsonl", "validation": "validation.jsonl", **change}}, tmp_path)
+
+
+def test_every_field_is_described() -> None:
+    for section in (Collaboration, DataConfig, DatasetSource):
+        assert all(field.description for field in section.model_fields.values())
 
 
 @pytest.mark.parametrize(

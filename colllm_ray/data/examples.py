@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from typing import Literal
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from colllm_ray.data.rows import Message, NumberedRow, read_jsonl
+from colllm_ray.column_template import ColumnTemplate
+from colllm_ray.config import DataConfig, RowPart, Source
+from colllm_ray.data.chat import answered_text
+from colllm_ray.data.encoding import AnsweredText, Encoded, encode
+from colllm_ray.data.records import Record, Unreadable
+from colllm_ray.data.rows import Row, row_of
+from colllm_ray.data.sources import read_records
 from colllm_ray.errors import ColllmError
+
+ROWS_AT_ONCE = 256  # that go through the tokenizer together
 
 
 @dataclass(frozen=True)
@@ -50,126 +58,104 @@ class Example:
         return start
 
 
-def read_examples(path: Path | str, split: str, tokenizer: PreTrainedTokenizerBase, context: int) -> Iterator[Example]:
-    """The rows of a JSONL file as examples, named "SPLIT-00000000" and on.
+@dataclass(frozen=True)
+class FailedRow:
+    """A row that makes no example; `reason` names where it stands, what is wrong, and what would be right."""
 
-    `context` is the longest example that all models can take, in tokens. Raises ColllmError that names file and line.
+    example_id: str
+    reason: str
+
+
+def read_examples(
+    source: Source, split: str, tokenizer: PreTrainedTokenizerBase, context: int, data: DataConfig
+) -> Iterator[Example | FailedRow]:
+    """The rows of a source in order, named "SPLIT-00000000" and on, those that fail included.
+
+    `context` is the longest example that all models can take, in tokens; of `data`, the columns and the turns that are
+    learnt count. Raises ColllmError where the source as a whole cannot be read.
     """
-    for i, numbered in enumerate(read_jsonl(Path(path))):
-        example = encode_row(numbered, f"{split}-{i:08d}", tokenizer)
-        if len(example.input_ids) > context:
-            raise ColllmError(
-                f"{numbered.source}: is {len(example.input_ids)} tokens long (prompt {len(example.prompt_ids)}); "
-                f"the models' context is {context}"
-            )
+    templates = data.templates
+    required = {column for template in templates.values() for column in template.columns}
+    optional = {"domain"} if set(templates) - {"domain"} else set(Row.model_fields)
+    records = enumerate(read_records(source, required, optional))
+    while batch := list(islice(records, ROWS_AT_ONCE)):
+        named = {f"{split}-{i:08d}": record for i, record in batch}
+        yield from _batch(named, tokenizer, context, templates, data.loss_on)
+
+
+def read_whole(
+    source: Source, split: str, tokenizer: PreTrainedTokenizerBase, context: int, data: DataConfig
+) -> Iterator[Example]:
+    """As `read_examples`, for a source in which no row may fail. Raises ColllmError at the first that does."""
+    for example in read_examples(source, split, tokenizer, context, data):
+        if isinstance(example, FailedRow):
+            raise ColllmError(example.reason)
         yield example
 
 
-def encode_prompt(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of a conversation, up to where the assistant's next words begin.
-
-    A tokenizer without a chat template takes a single user message as it is. Raises ColllmError for more than that.
-    """
-    if tokenizer.chat_template is None:
-        if len(messages) != 1 or messages[0].role != "user":
-            raise ColllmError("the base's tokenizer has no chat template: it takes one user message, nothing else")
-        return _ids(tokenizer, messages[0].content)
-    text = _chat_text(messages, tokenizer, add_generation_prompt=True)
-    return _ids(tokenizer, text, add_special_tokens=False)
-
-
-def end_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens that end an answer: the tokenizer's own, and the one with which its chat template ends a turn."""
-    ends = {int(tokenizer.eos_token_id)}
-    if tokenizer.chat_template is not None:
-        turns = [Message(role="user", content="a"), Message(role="assistant", content="b")]
-        ids, offsets = _ids_and_offsets(tokenizer, _chat_text(turns, tokenizer), add_special_tokens=False)
-        before = _chat_text(turns[:1], tokenizer, add_generation_prompt=True)
-        last = ids[_turn_end(ids, _token_at(len(before), offsets), tokenizer) - 1]
-        if last in tokenizer.all_special_ids:
-            ends.add(last)
-    return frozenset(ends)
-
-
-def encode_row(numbered: NumberedRow, example_id: str, tokenizer: PreTrainedTokenizerBase) -> Example:
-    """One row as an example. Raises ColllmError that names where the row stands."""
-    row = numbered.row
+def encode_row(row: Row, example_id: str, tokenizer: PreTrainedTokenizerBase) -> Example:
+    """One row, all of the assistant's turns learnt. Raises ColllmError that names it."""
     try:
-        if row.messages is None:
-            input_ids, target_mask = _encode_completion(row.prompt or "", row.completion or "", tokenizer)
-        else:
-            input_ids, target_mask = _encode_messages(row.messages, tokenizer)
+        (encoded,) = encode([_answered(row, tokenizer, "all")], tokenizer)
+        return _example(example_id, encoded, row.domain)
     except ColllmError as error:
-        raise ColllmError(f"{numbered.source}: {error}") from error
-    if not any(target_mask) or target_mask[0]:
-        raise ColllmError(f"{numbered.source}: has an empty prompt; a model needs at least one token before the answer")
-    return Example(example_id, input_ids, target_mask, row.domain)
+        raise ColllmError(f"{example_id}: {error}") from error
 
 
-def _encode_completion(
-    prompt: str, completion: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], list[bool]]:
-    """Encoded in one piece, so that a completion's first token is what a model would write there."""
-    end = int(tokenizer.eos_token_id)
-    ids, offsets = _ids_and_offsets(tokenizer, prompt + completion)
-    if ids and ids[-1] == end:  # some tokenizers write it themselves
-        ids, offsets = ids[:-1], offsets[:-1]
-    boundary = len(prompt)
-    if any(begin < boundary < stop for begin, stop in offsets):  # a token would be half prompt, half completion
-        prompt_ids = _ids(tokenizer, prompt)
-        ids = prompt_ids + _ids(tokenizer, completion, add_special_tokens=False)
-        mask = [i >= len(prompt_ids) for i in range(len(ids))]
-    else:
-        mask = [stop > boundary for _, stop in offsets]
-    return [*ids, end], [*mask, True]
+def _batch(
+    records: Mapping[str, Record | Unreadable],
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    templates: Mapping[RowPart, ColumnTemplate],
+    loss_on: Literal["all", "last"],
+) -> Iterator[Example | FailedRow]:
+    """Records by example id, which go through the tokenizer together."""
+    reasons: dict[str, str] = {}
+    domains: dict[str, str | None] = {}
+    texts: dict[str, AnsweredText] = {}
+    for example_id, record in records.items():
+        try:
+            row = _row(record, templates)
+            texts[example_id] = _answered(row, tokenizer, loss_on)
+            domains[example_id] = row.domain
+        except ColllmError as error:
+            reasons[example_id] = str(error)
+    encoded = dict(zip(texts, encode(list(texts.values()), tokenizer), strict=True))
+    for example_id, record in records.items():
+        if example_id in encoded:
+            try:
+                example = _example(example_id, encoded[example_id], domains[example_id])
+                _check_length(example, context)
+                yield example
+                continue
+            except ColllmError as error:
+                reasons[example_id] = str(error)
+        yield FailedRow(example_id, f"{record.place}: {reasons[example_id]}")
 
 
-def _encode_messages(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[bool]]:
-    if tokenizer.chat_template is None:
-        raise ColllmError("holds 'messages', but the base's tokenizer has no chat template")
-    text = _chat_text(messages, tokenizer)
-    ids, offsets = _ids_and_offsets(tokenizer, text, add_special_tokens=False)
-    mask = [False] * len(ids)
-    for i, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        before = _chat_text(messages[:i], tokenizer, add_generation_prompt=True)
-        if not text.startswith(before):
-            raise ColllmError(
-                f"the base's chat template does not write the prompt of message {i} as the conversation goes on, "
-                "so its targets cannot be told apart"
-            )
-        start = _token_at(len(before), offsets)
-        for t in range(start, _turn_end(ids, start, tokenizer)):
-            mask[t] = True
-    return ids, mask
+def _row(record: Record | Unreadable, templates: Mapping[RowPart, ColumnTemplate]) -> Row:
+    if isinstance(record, Unreadable):
+        raise ColllmError(record.reason)
+    return row_of(record.values, templates)
 
 
-def _token_at(character: int, offsets: list[tuple[int, int]]) -> int:
-    """The first token that begins at a character of the text or behind it."""
-    return next(t for t, (begin, _) in enumerate(offsets) if begin >= character)
+def _answered(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: Literal["all", "last"]) -> AnsweredText:
+    if row.messages is not None:
+        return answered_text(row.messages, tokenizer, loss_on)
+    prompt, completion = row.prompt or "", row.completion or ""
+    text = prompt + completion
+    return AnsweredText(text, ((len(prompt), len(text)),), adds_special_tokens=True)
 
 
-def _turn_end(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Where a turn that begins at `start` is over: behind its end token, whatever the template writes after that."""
-    special = set(tokenizer.all_special_ids)
-    return next((t + 1 for t in range(start, len(ids)) if ids[t] in special), len(ids))
+def _example(example_id: str, encoded: Encoded, domain: str | None) -> Example:
+    if encoded.target_mask[0]:
+        raise ColllmError("has an empty prompt; a model needs at least one token before the answer")
+    return Example(example_id, encoded.input_ids, encoded.target_mask, domain)
 
 
-def _chat_text(messages: list[Message], tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool = False) -> str:
-    turns = [message.model_dump() for message in messages]
-    try:
-        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
-    except jinja2.TemplateError as error:
-        raise ColllmError(f"the base's chat template refuses the messages: {error}") from error
-
-
-def _ids_and_offsets(
-    tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool = True
-) -> tuple[list[int], list[tuple[int, int]]]:
-    encoded = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
-    return list(encoded["input_ids"]), list(encoded["offset_mapping"])
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool = True) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+def _check_length(example: Example, context: int) -> None:
+    length = len(example.input_ids)
+    if length > context:
+        raise ColllmError(
+            f"is {length} tokens long (prompt {len(example.prompt_ids)}); the models' context is {context}"
+        )

@@ -1,16 +1,17 @@
-"""Rows of a JSONL file, checked one by one."""
+"""What one row says: a prompt and its completion, or a conversation; checked."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from colllm_ray.column_template import ColumnTemplate, value_of
+from colllm_ray.config import RowPart
 from colllm_ray.errors import ColllmError
+
+ROLES: tuple[Literal["system", "user", "assistant"], ...] = ("system", "user", "assistant")
 
 
 class Message(BaseModel):
@@ -20,6 +21,23 @@ class Message(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_absent_keys(cls, value: object) -> object:
+        # Tables have every key in every row: null is how they say that one is not there.
+        if isinstance(value, dict):
+            return {key: it for key, it in value.items() if it is not None or key in cls.model_fields}
+        return value
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("is null; a text is right, as calls of tools are not taken")
+        if isinstance(value, list):
+            raise ValueError("is a list of parts; one text is right: join the parts that are text")
+        return value
 
 
 class Row(BaseModel):
@@ -35,7 +53,10 @@ class Row(BaseModel):
         if self.messages is None:
             if self.prompt is None or self.completion is None:
                 missing = " and ".join(f"{name!r}" for name in ("prompt", "completion") if getattr(self, name) is None)
-                raise ValueError(f"has no {missing}; a row holds 'prompt' and 'completion', or 'messages'")
+                raise ValueError(
+                    f"has no {missing}; a row holds 'prompt' and 'completion', or 'messages' "
+                    "(`data.columns` says which of its columns are those)"
+                )
         elif self.prompt is not None or self.completion is not None:
             raise ValueError("holds 'messages' beside 'prompt' or 'completion'; one of the two is right")
         elif not self.messages or self.messages[-1].role != "assistant" or not self.messages[-1].content:
@@ -45,46 +66,53 @@ class Row(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class NumberedRow:
-    """A row and where it stands: `source` is "FILE:LINE"."""
+def row_of(values: Mapping[str, object], templates: Mapping[RowPart, ColumnTemplate]) -> Row:
+    """The row that these columns make; those that `templates` says nothing of go by their own names.
 
-    row: Row
-    source: str
-
-
-def read_jsonl(path: Path) -> Iterator[NumberedRow]:
-    """The rows of a JSONL file in order; blank lines are passed over.
-
-    Raises ColllmError that names file and line for one that is no JSON or no row, and for a file without rows.
+    Raises ColllmError that says what is wrong with them.
     """
+    parts = _parts(values, templates) if templates else values
     try:
-        file = path.open(encoding="utf-8")
-    except OSError as error:
-        raise ColllmError(f"{path}: cannot be read: {error.strerror}") from error
-    count = 0
-    with file:
-        for number, line in enumerate(_lines(file, path), start=1):
-            if not line.strip():
-                continue
-            source = f"{path}:{number}"
-            try:
-                row = Row.model_validate(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ColllmError(f"{source}: is no JSON: {error.msg} at column {error.colno}") from error
-            except ValidationError as error:
-                raise ColllmError(f"{source}: {_problems(error)}") from error
-            count += 1
-            yield NumberedRow(row, source)
-    if not count:
-        raise ColllmError(f"{path}: holds no rows")
+        return Row.model_validate(parts)
+    except ValidationError as error:
+        raise ColllmError(_problems(error)) from error
 
 
-def _lines(file: Iterator[str], path: Path) -> Iterator[str]:
+def _parts(values: Mapping[str, object], templates: Mapping[RowPart, ColumnTemplate]) -> dict[str, object]:
+    domain = templates.get("domain")
+    rest = {part: template for part, template in templates.items() if part != "domain"}
+    parts: dict[str, object]
+    if not rest:
+        parts = {part: values.get(part) for part in Row.model_fields}
+    elif "messages" in rest:
+        parts = {"messages": value_of(rest["messages"].text, values)}
+    elif "user" in rest:
+        parts = {"messages": [turn for role in ROLES if role in rest for turn in _turn(role, rest[role], values)]}
+    else:
+        parts = {part: _filled(part, template, values) for part, template in rest.items()}
+    if domain is None:
+        return {**parts, "domain": values.get("domain")}
+    absent = domain.is_column and value_of(domain.text, values) is None
+    return {**parts, "domain": None if absent else _filled("domain", domain, values)}
+
+
+def _turn(
+    role: Literal["system", "user", "assistant"], template: ColumnTemplate, values: Mapping[str, object]
+) -> list[Message]:
+    """One message, or none for the system where a row has nothing for it."""
+    if role == "system" and template.is_column and value_of(template.text, values) in (None, ""):
+        return []
+    content = _filled(role, template, values)
+    if role == "assistant" and not content:
+        raise ColllmError(f"assistant: the column {template.text!r} is empty; nothing is there to learn")
+    return [Message(role=role, content=content)]
+
+
+def _filled(part: RowPart, template: ColumnTemplate, values: Mapping[str, object]) -> str:
     try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise ColllmError(f"{path}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
+        return template.fill(values)
+    except ColllmError as error:
+        raise ColllmError(f"{part}: {error}") from error
 
 
 def _problems(error: ValidationError) -> str:

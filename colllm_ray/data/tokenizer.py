@@ -9,21 +9,29 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.errors import ColllmError
+from colllm_ray.model_folder import model_folder
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder or on the hub; it must have an end-of-sequence token.
+    """The tokenizer in a model's folder or on the hub; it must be a fast one and have an end-of-sequence token.
 
     Raises ColllmError where there is none.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+            model_folder(config.model, weights=False),
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise ColllmError(f"{config.model}: its tokenizer cannot be loaded: {error}") from error
     if tokenizer.eos_token_id is None:
         raise ColllmError(f"{config.model}: its tokenizer has no end-of-sequence token; set `eos_token`")
+    if not tokenizer.is_fast:
+        raise ColllmError(
+            f"{config.model}: its tokenizer does not tell which characters a token stands for; a fast one "
+            "(`tokenizer.json`) is right"
+        )
     return tokenizer
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from colllm_ray.config import ModelConfig
-from colllm_ray.data.examples import end_tokens
+from colllm_ray.data.chat import end_tokens
 from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.decoding.loop import decode, decode_alone
 from colllm_ray.decoding.model_client import ModelClient
@@ -63,10 +63,23 @@ class TeamSpec:
     def members(self) -> dict[str, ModelConfig]:
         return self.trained.collaboration.members
 
+    def author_of(self, member: str) -> int:
+        """The member's number among the head's choices. Raises ColllmError for one that is not there."""
+        if member not in self.members:
+            raise ColllmError(f"there is no member {member!r}; there are: {', '.join(self.members)}")
+        return list(self.members).index(member)
+
+    def check_text(self, tokens: Sequence[int]) -> None:
+        """Raises ColllmError for a text that is too long for the models, or no text of theirs."""
+        if len(tokens) > self.context:
+            raise ColllmError(f"a text has {len(tokens)} tokens, the models' context is {self.context}")
+        if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
+            raise ColllmError(f"a text has a token that is none of the vocabulary's {self.vocab_size}")
+
     def tokens_left(self, request: AnswerRequest) -> int:
         """How many tokens the answer may have. Raises ColllmError where prompt and answer exceed the context."""
-        if request.member is not None and request.member not in self.members:
-            raise ColllmError(f"there is no member {request.member!r}; there are: {', '.join(self.members)}")
+        if request.member is not None:
+            self.author_of(request.member)
         left = self.context - len(request.prompt)
         if not request.prompt or left < 1 or (request.max_tokens is not None and request.max_tokens > left):
             raise ColllmError(
@@ -101,7 +114,7 @@ class Team:
         eta = self.spec.trained.calibration.threshold if request.eta is None else request.eta
         base, *experts = self.clients
         if request.member is not None:
-            author = list(self.spec.members).index(request.member)
+            author = self.spec.author_of(request.member)
             return decode_alone(self.clients[author], author, request.prompt, terms)
         if request.run_ahead == "off" or not any(expert.works_beside for expert in experts):
             return decode(base, experts, request.prompt, eta, terms)

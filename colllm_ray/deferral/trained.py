@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from colllm_ray.config import Collaboration
 from colllm_ray.deferral.calibration import Calibration, Candidate
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.errors import ColllmError
+from colllm_ray.storage import Where, local_file, location, written_folder
+
+DESCRIPTION, HEAD, CALIBRATION = "collaboration.yaml", "head.safetensors", "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -25,33 +26,30 @@ class TrainedCollaboration:
     calibration: Calibration
     base_revision: str
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Where) -> None:
         """Writes collaboration.yaml, head.safetensors and calibration.json, in place of an earlier folder."""
-        unfinished = folder.with_name(f"{folder.name}.tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        (unfinished / "collaboration.yaml").write_text(self.collaboration.to_yaml(), encoding="utf-8")
         made_for = {"experts": self._expert_names(), "base_revision": self.base_revision}
-        save_file(self.head.state_dict(), unfinished / "head.safetensors", metadata=made_for)
-        (unfinished / "calibration.json").write_text(json.dumps(asdict(self.calibration), indent=1), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
+        with written_folder(location(folder), last=DESCRIPTION) as unfinished:
+            save_file(self.head.state_dict(), unfinished / HEAD, metadata=made_for)
+            calibration = json.dumps(asdict(self.calibration), indent=1)
+            (unfinished / CALIBRATION).write_text(calibration, encoding="utf-8")
+            (unfinished / DESCRIPTION).write_text(self.collaboration.to_yaml(), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> TrainedCollaboration:
+    def load(cls, folder: Where) -> TrainedCollaboration:
         """Reads the folder. Raises ColllmError that names the file that is missing, corrupt or does not fit."""
+        folder = location(folder)
         if not folder.is_dir():
             raise ColllmError(f"{folder}: there is no such folder; `colllm train` makes RUN/collaboration")
-        collaboration = Collaboration.load(folder / "collaboration.yaml")
-        path = folder / "head.safetensors"
+        collaboration = Collaboration.load(folder / DESCRIPTION)
+        path = folder / HEAD
         try:
-            with safe_open(path, framework="pt") as file:
+            with local_file(path) as local, safe_open(local, framework="pt") as file:
                 made_for = file.metadata() or {}
-            head = DeferralHead.from_tensors(load_file(path))
+                head = DeferralHead.from_tensors({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise ColllmError(f"{path}: holds no deferral head: {error}") from error
-        path = folder / "calibration.json"
+        path = folder / CALIBRATION
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             candidates = tuple(Candidate(**candidate) for candidate in content["candidates"])

@@ -23,6 +23,12 @@ def choose(logits: Tensor, indices: Sequence[int], samplings: Sequence[Sampling 
     return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
 
 
+def gold_logprobs(logits: Tensor, gold: Sequence[int]) -> Tensor:
+    """The log-probs [N] of given tokens: logits [N, V] float32."""
+    wanted = torch.tensor(gold, device=logits.device)[:, None]
+    return logits.gather(1, wanted)[:, 0] - logits.logsumexp(dim=1)
+
+
 def _draw(logprobs: Tensor, sampling: Sampling, index: int) -> Tensor:
     """One token [] by the Gumbel-max trick: it depends on nothing but the log-probs [V], the seed and the index.
 

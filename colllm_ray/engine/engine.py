@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from colllm_ray.engine.captured import CapturedForward
-from colllm_ray.engine.choose import choose
+from colllm_ray.engine.choose import choose, gold_logprobs
 from colllm_ray.engine.kv_cache import KVCache, Row
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed, Reply
@@ -89,7 +89,8 @@ class Engine:
     def _admit(self, request: Extend, busy: Set[str]) -> _Admitted | Behind | Failed:
         if request.end > self.context:
             return _failed(request, f"{request.end} tokens are more than the engine's context, {self.context}")
-        if not 0 <= min(request.tokens) <= max(request.tokens) < self._model.vocab_size:
+        named = request.tokens + request.gold
+        if not 0 <= min(named) <= max(named) < self._model.vocab_size:
             return _failed(request, f"a token is none of the vocabulary's {self._model.vocab_size}")
         slot = self._slots.get(request.session)
         have = len(slot.tokens) if slot else 0
@@ -128,11 +129,17 @@ class Engine:
         columns = [tokens.double(), logprobs.double()]
         if self._head is not None:
             columns += self._head(hidden.float()).double().unbind(1)
+        asked = [bool(one.request.gold) for one in work for _ in range(one.request.want)]
+        if any(asked):
+            gold = [token for one in work for token in one.request.gold or (0,) * one.request.want]
+            columns.append(gold_logprobs(logits, gold).double())
         # One transfer, and with it the only wait for the device.
-        return [
-            Choice(int(token), logprob, tuple(scores) if scores else None)
-            for token, logprob, *scores in torch.stack(columns, dim=1).tolist()
-        ]
+        choices = []
+        for is_asked, (token, logprob, *rest) in zip(asked, torch.stack(columns, dim=1).tolist(), strict=True):
+            gold_logprob = rest.pop() if any(asked) else None
+            scores = tuple(rest) if rest else None
+            choices.append(Choice(int(token), logprob, scores, gold_logprob if is_asked else None))
+        return choices
 
 
 def _extended(request: Extend, choices: tuple[Choice, ...]) -> Extended:

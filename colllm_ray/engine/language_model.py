@@ -15,6 +15,8 @@ from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.engine.attention import ATTENTION
 from colllm_ray.engine.blocked_linear import block_linear_layers
 from colllm_ray.errors import ColllmError
+from colllm_ray.model_folder import WEIGHTS, files_revision, model_folder
+from colllm_ray.storage import is_local
 
 
 class LanguageModel:
@@ -42,7 +44,7 @@ class LanguageModel:
         disable_progress_bar()  # each stage shows its own
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                config.model,
+                model_folder(config.model, weights=True),
                 revision=config.revision,
                 dtype=config.dtype,
                 trust_remote_code=config.trust_remote_code,
@@ -58,6 +60,10 @@ class LanguageModel:
         It cannot be trained any more. Raises ColllmError where its attention cannot be replaced.
         """
         self._attend_to_slots(context)
+        self.block_linear_layers()
+
+    def block_linear_layers(self) -> None:
+        """Makes forward passes on a CPU faster; the model cannot be trained any more."""
         block_linear_layers(self.model)
         self._output_layer = self.model.get_output_embeddings()  # it may be another now
 
@@ -95,26 +101,40 @@ class LanguageModel:
         input_ids [B, T]; wanted [N] counts through them row by row; `model_arguments` go to the model as they are.
         Returns logits [N, V] in float32 and the output layer's input h [N, D].
         """
+        hidden, logits = self._run(input_ids, wanted, wanted, use_cache=False, **model_arguments)
+        return logits[:, : self.vocab_size].float(), hidden
+
+    @torch.inference_mode()
+    def hidden(self, input_ids: Tensor, wanted: Tensor, **model_arguments: object) -> Tensor:
+        """The output layer's input h [N, D] at the wanted positions, as `forward` has it, without the logits."""
+        return self._run(input_ids, wanted, wanted[:0], **model_arguments)[0]
+
+    def _run(
+        self, input_ids: Tensor, wanted: Tensor, answered: Tensor, **model_arguments: object
+    ) -> tuple[Tensor, Tensor]:
+        """h [N, D] at the positions `wanted`, and the model's logits at those `answered`."""
         # A hook rather than model.lm_head(model.model(..).last_hidden_state): it is the definition of h_t for every
         # architecture, and what some do to the logits after the output layer (scaling, capping) still happens.
         hidden: list[Tensor] = []
 
         def keep_wanted(_output_layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-            h = inputs[0].flatten(0, 1).index_select(0, wanted)  # [N, D]
-            hidden.append(h)
-            return (h[None],)
+            h = inputs[0].flatten(0, 1)
+            hidden.append(h.index_select(0, wanted))  # [N, D]
+            return ((hidden[0] if answered is wanted else h.index_select(0, answered))[None],)
 
         with self._output_layer.register_forward_pre_hook(keep_wanted):
-            logits = self.model(input_ids=input_ids, use_cache=False, **model_arguments).logits[0]
+            logits: Tensor = self.model(input_ids=input_ids, **model_arguments).logits[0]
         assert len(hidden) == 1, "a forward pass calls the output layer once"
-        return logits[:, : self.vocab_size].float(), hidden[0]
+        return hidden[0], logits
 
 
 def load_model_config(config: ModelConfig) -> PretrainedConfig:
     """The model's own config.json. Raises ColllmError where there is none."""
     try:
         return AutoConfig.from_pretrained(
-            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+            model_folder(config.model, weights=False),
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise ColllmError(f"{config.model}: its configuration cannot be loaded: {error}") from error
@@ -139,12 +159,22 @@ def shared_context(collaboration: Collaboration) -> int:
     return collaboration.context or lengths[shortest]
 
 
+def weights_stamp(config: ModelConfig) -> object:
+    """Changes when the model's files do: cheaper than `weights_revision`, but of this machine alone."""
+    if not Path(config.model).is_absolute():
+        return weights_revision(config)
+    files = [file for file in sorted(Path(config.model).iterdir()) if file.is_file()]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
 def weights_revision(config: ModelConfig) -> str:
-    """Names the exact weights: the commit for a hub id, a hash of config and weights for a folder (16 hex digits)."""
-    if not config.is_local:
+    """Names the exact weights: the commit for a hub id, else a hash of config and weights (16 hex digits)."""
+    if not is_local(config.model):
+        return files_revision(config.model)
+    if not Path(config.model).is_absolute():
         return str(load_model_config(config)._commit_hash)
     folder = Path(config.model)
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = sorted(folder.glob(f"*{WEIGHTS}"))
     if not weights:
         raise ColllmError(f"{folder}: holds no *.safetensors; weights in other formats are not loaded")
     for path in weights:  # here, rather than in a worker far away: the header tells whether the file is whole

@@ -33,7 +33,8 @@ class Extend:
     A session that holds more than `start` tokens is cut back to it; one that holds less answers `Behind`. A session
     that is not known begins empty. `number` comes back in every reply; a session's next request takes the place of
     one that still waits, and ends its draft. `want`: after how many of the last tokens the model says what comes
-    next; 0 only takes the tokens in. `draft`: how many tokens the model then goes on to write by itself.
+    next; 0 only takes the tokens in. `draft`: how many tokens the model then goes on to write by itself. `gold`:
+    for each wanted place the token that does follow there, where its log-prob is asked for as well.
     """
 
     session: str
@@ -43,6 +44,7 @@ class Extend:
     want: int = 1
     draft: int = 0
     sampling: Sampling | None = None
+    gold: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.start < 0 or not self.tokens:
@@ -51,6 +53,8 @@ class Extend:
             raise ValueError(f"session {self.session}: cannot answer after {self.want} of {len(self.tokens)} tokens")
         if self.draft < 0 or (self.draft and not self.want):
             raise ValueError(f"session {self.session}: drafts {self.draft} tokens after {self.want} answers")
+        if len(self.gold) not in (0, self.want):
+            raise ValueError(f"session {self.session}: {len(self.gold)} gold tokens for {self.want} answers")
 
     @property
     def end(self) -> int:
@@ -62,12 +66,14 @@ class Extend:
 class Choice:
     """What a model would write at one index, with its natural log-prob.
 
-    `scores` are s_t of the deferral head, one for each of the K choices; only the base has them.
+    `scores` are s_t of the deferral head, one for each of the K choices; only the base has them. `gold_logprob` is
+    that of the token that was named as gold there.
     """
 
     token: int
     logprob: float
     scores: tuple[float, ...] | None = None
+    gold_logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,11 +98,12 @@ class Stepper:
         """As much of the request as one step takes in."""
         if len(request.tokens) - request.want <= CHUNK:
             return request
-        return replace(request, tokens=request.tokens[:CHUNK], want=0, draft=0)
+        return replace(request, tokens=request.tokens[:CHUNK], want=0, draft=0, gold=())
 
     def _go_on(self, waiting: _Waiting, reply: Extended) -> None:
         """Lets the model take in what it wrote and go on from there."""
         request = waiting.request
-        own = replace(request, start=request.end, tokens=(reply.choices[-1].token,), want=1, draft=request.draft - 1)
+        token = reply.choices[-1].token
+        own = replace(request, start=request.end, tokens=(token,), want=1, draft=request.draft - 1, gold=())
         if own.end <= self.engine.context:
             self._waiting[request.session] = replace(waiting, request=own)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 import torch
 from ray.serve.handle import DeploymentHandle
 from rich.progress import Progress
 from torch import Tensor
 
-from colllm_ray.data.examples import Example, read_examples
+from colllm_ray.config import Source
+from colllm_ray.data.examples import Example, read_whole
 from colllm_ray.data.text import text_of
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest
@@ -23,24 +23,26 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.language_model import shared_context
 from colllm_ray.evaluation.measures import COLLABORATION, Answered, Evaluation
 from colllm_ray.progress import progress_bars
-from colllm_ray.scoring.score import score_files
+from colllm_ray.scoring.score import score_sources
 from colllm_ray.scoring.scores import ScoreFolder
 from colllm_ray.serving.application import running_router
+from colllm_ray.storage import Where, delete_folder, location
 
 CONCURRENT_ANSWERS = 16
 
 T = TypeVar("T")
 
 
-def evaluate(trained: TrainedCollaboration, data: Path, workspace: Path) -> Evaluation:
+def evaluate(trained: TrainedCollaboration, data: Source, workspace: Where) -> Evaluation:
     """Answers every row's prompt through Ray Serve, by each member alone and by all together, and scores every row.
 
-    An answer may have one token more than the longest reference: none of that length could be right. `workspace` is a
-    folder that all nodes see; what is written there is deleted in the end. Raises ColllmError where the data is wrong.
+    `data` has the columns of the collaboration's own data. An answer may have one token more than the longest
+    reference: none of that length could be right. `workspace` is a folder that all nodes see; what is written there is
+    deleted in the end. Raises ColllmError where the data is wrong.
     """
     collaboration = trained.collaboration
     tokenizer = load_tokenizer(collaboration.base)
-    examples = list(read_examples(data, "test", tokenizer, shared_context(collaboration)))
+    examples = list(read_whole(data, "test", tokenizer, shared_context(collaboration), collaboration.data))
     nll = _negative_log_likelihoods(trained, data, workspace)
     answers = _answers(trained, examples)
     return Evaluation(
@@ -61,12 +63,16 @@ def evaluate(trained: TrainedCollaboration, data: Path, workspace: Path) -> Eval
     )
 
 
-def _negative_log_likelihoods(trained: TrainedCollaboration, data: Path, workspace: Path) -> dict[str, Tensor]:
+def _negative_log_likelihoods(trained: TrainedCollaboration, data: Source, workspace: Where) -> dict[str, Tensor]:
     """For each member and the collaboration: the sum over each example's targets [examples], in nats."""
-    files = {"test": str(data)}
-    with tempfile.TemporaryDirectory(prefix="evaluation-", dir=workspace) as folder:
-        score_files(trained.collaboration, files, Path(folder))
-        scores = ScoreFolder.of(trained.collaboration, files, Path(folder)).read("test")
+    sources, folder = {"test": data}, location(workspace) / f"evaluation-{uuid4().hex[:8]}"
+    strict = trained.collaboration.data.model_copy(update={"max_failed": 0})
+    collaboration = trained.collaboration.model_copy(update={"data": strict})
+    try:
+        score_sources(collaboration, sources, folder)
+        scores = ScoreFolder.of(collaboration, sources, folder).read("test")
+    finally:
+        delete_folder(folder)
     with torch.no_grad():
         collaborative = marginal_logprob(trained.head(scores.features.float()), scores.gold_logprob)
     logprobs = {**dict(zip(scores.members, scores.gold_logprob.unbind(1), strict=True)), COLLABORATION: collaborative}

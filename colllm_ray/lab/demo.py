@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from colllm_ray.config import Collaboration
-from colllm_ray.data.examples import read_examples
+from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.engine.language_model import shared_context
 from colllm_ray.evaluation.evaluate import evaluate
@@ -19,7 +19,7 @@ from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from colllm_ray.training.train import train
 
-TEST = SHIPPED / "test.jsonl"
+TEST = str(SHIPPED / "test.jsonl")
 
 
 def demo(out: Path, address: str | None) -> None:
@@ -35,7 +35,7 @@ def demo(out: Path, address: str | None) -> None:
         evaluation = evaluate(trained, TEST, out)
     console.rule("4/5  the rival: the base, fine-tuned on the same data")
     tokenizer = load_tokenizer(collaboration.base)
-    examples = list(read_examples(TEST, "test", tokenizer, shared_context(collaboration)))
+    examples = list(read_whole(TEST, "test", tokenizer, shared_context(collaboration), collaboration.data))
     rival = finetuned_base(collaboration)
     evaluation = with_answers_of(rival, "finetuned_base", evaluation, examples, tokenizer)
     console.rule("5/5  report")

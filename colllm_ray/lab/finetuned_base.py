@@ -6,14 +6,14 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from colllm_ray.config import Collaboration
-from colllm_ray.data.examples import Example, end_tokens, read_examples
+from colllm_ray.data.chat import end_tokens
+from colllm_ray.data.examples import Example, read_whole
 from colllm_ray.data.text import text_of
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.loop import decode_alone
@@ -35,7 +35,7 @@ def finetuned_base(collaboration: Collaboration) -> LanguageModel:
     tokenizer = load_tokenizer(collaboration.base)
     model = LanguageModel.load(collaboration.base, len(tokenizer))
     context = shared_context(collaboration)
-    examples = list(read_examples(Path(collaboration.data.train), "train", tokenizer, context))
+    examples = list(read_whole(collaboration.data.train, "train", tokenizer, context, collaboration.data))
     torch.manual_seed(0)
     with progress_bars() as progress:
         bar = progress.add_task("fine-tune base", total=STEPS, note="")

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from colllm_ray.data.examples import Example, encode_row
-from colllm_ray.data.rows import NumberedRow, Row
+from colllm_ray.data.rows import Row
 from colllm_ray.lab.corpus import Passage
 
 NO_LOSS = -100
@@ -31,7 +31,7 @@ def example_of_passage(passage: Passage, tokenizer: PreTrainedTokenizerFast) -> 
 
 def examples_of_rows(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
     """Conversations, with what the assistant says as targets."""
-    return [encode_row(NumberedRow(row, "lab"), f"lab-{i:08d}", tokenizer) for i, row in enumerate(rows)]
+    return [encode_row(row, f"lab-{i:08d}", tokenizer) for i, row in enumerate(rows)]
 
 
 def shuffled_forever(examples: Sequence[Example], rng: random.Random) -> Iterator[Example]:

@@ -130,7 +130,7 @@ def _fields(message: Message) -> tuple[object, ...]:
         case Extend(session=session, number=number, start=start, tokens=tokens):
             sampling = None if message.sampling is None else _sampling_fields(message.sampling)
             begin = _count(number, "number"), _count(start, "start")
-            end = message.want, _count(message.draft, "draft"), sampling
+            end = message.want, _count(message.draft, "draft"), sampling, _tokens(message.gold)
             return "extend", _name(session), *begin, _tokens(tokens), *end
         case Extended(session=session, number=number, index=index, choices=choices):
             begin = _count(number, "number"), _count(index, "index")
@@ -155,7 +155,7 @@ def _fields(message: Message) -> tuple[object, ...]:
 
 def _message(fields: tuple[object, ...]) -> Message:
     match fields:
-        case ("extend", session, number, start, tokens, want, draft, sampling):
+        case ("extend", session, number, start, tokens, want, draft, sampling, gold):
             return Extend(
                 session=_name(session),
                 number=_count(number, "number"),
@@ -164,6 +164,7 @@ def _message(fields: tuple[object, ...]) -> Message:
                 want=_count(want, "want"),
                 draft=_count(draft, "draft"),
                 sampling=None if sampling is None else _sampling(sampling),
+                gold=_tokens(gold),
             )
         case ("extended", session, number, index, choices):
             return Extended(
@@ -196,16 +197,18 @@ def _message(fields: tuple[object, ...]) -> Message:
 
 def _choice_fields(choice: Choice) -> tuple[object, ...]:
     scores = None if choice.scores is None else _numbers(choice.scores, "scores")
-    return _count(choice.token, "token"), _number(choice.logprob, "logprob"), scores
+    gold = None if choice.gold_logprob is None else _number(choice.gold_logprob, "gold_logprob")
+    return _count(choice.token, "token"), _number(choice.logprob, "logprob"), scores, gold
 
 
 def _choice(value: object) -> Choice:
     match value:
-        case (token, logprob, scores):
+        case (token, logprob, scores, gold):
             values = None if scores is None else _numbers(scores, "scores")
-            return Choice(_count(token, "token"), _number(logprob, "logprob"), values)
+            gold_logprob = None if gold is None else _number(gold, "gold_logprob")
+            return Choice(_count(token, "token"), _number(logprob, "logprob"), values, gold_logprob)
         case _:
-            raise WireError("choices: must be arrays of token, logprob and scores")
+            raise WireError("choices: must be arrays of token, logprob, scores and gold_logprob")
 
 
 def _sampling_fields(sampling: Sampling) -> tuple[object, ...]:

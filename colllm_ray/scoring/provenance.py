@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
+from upath import UPath
 
 from colllm_ray import __version__
-from colllm_ray.config import ModelConfig
+from colllm_ray.config import DataConfig, ModelConfig, Source
+from colllm_ray.data.sources import fingerprint
 from colllm_ray.data.tokenizer import encoding_hash
 from colllm_ray.engine.language_model import weights_revision
 from colllm_ray.errors import ColllmError
@@ -32,7 +32,7 @@ class Provenance:
         """Schema metadata of a Parquet file."""
         return {f"colllm.{key}".encode(): value.encode() for key, value in asdict(self).items()}
 
-    def check(self, metadata: Mapping[bytes, bytes] | None, path: Path) -> None:
+    def check(self, metadata: Mapping[bytes, bytes] | None, path: UPath) -> None:
         """Raises ColllmError that names the file and each entry that is not as it is here."""
         stored = metadata or {}
         differences = [
@@ -47,23 +47,15 @@ class Provenance:
             )
 
 
-def data_hash(files: Mapping[str, str]) -> str:
-    """Names the content of the data files by split (16 hex digits). Raises ColllmError for one that cannot be read."""
-    digest = hashlib.sha256()
-    for split, name in sorted(files.items()):
-        try:
-            with Path(name).open("rb") as file:
-                digest.update(split.encode() + hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise ColllmError(f"{name}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()[:16]
-
-
 def provenances(
-    collaboration: str, members: Mapping[str, ModelConfig], tokenizer: PreTrainedTokenizerBase, files: Mapping[str, str]
+    collaboration: str,
+    members: Mapping[str, ModelConfig],
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Mapping[str, Source],
+    data: DataConfig,
 ) -> dict[str, Provenance]:
     """What each member's scores, and "examples", would come from now."""
-    common = {"collaboration": collaboration, "tokenizer": encoding_hash(tokenizer), "data": data_hash(files)}
+    common = {"collaboration": collaboration, "tokenizer": encoding_hash(tokenizer), "data": fingerprint(sources, data)}
     made_from = {"examples": Provenance(model="", revision="", dtype="", **common)}
     for name, config in members.items():
         revision = weights_revision(config)

@@ -2,140 +2,172 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice, product
-from pathlib import Path
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import ray.data
 from rich.progress import Progress
+from upath import UPath
 
-from colllm_ray.config import Collaboration
-from colllm_ray.data.examples import Example, read_examples
+from colllm_ray.config import Collaboration, ModelConfig, Source
 from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.engine.language_model import shared_context
 from colllm_ray.errors import ColllmError
 from colllm_ray.progress import progress_bars
-from colllm_ray.scoring.provenance import Provenance, provenances
+from colllm_ray.scoring.examples import ExampleWriter, finished_examples
+from colllm_ray.scoring.provenance import provenances
 from colllm_ray.scoring.scorer import Scorer, ScoringTask
-from colllm_ray.scoring.shards import (
-    EXAMPLES,
-    FEATURES,
-    SCORES,
-    Manifest,
-    check_shard,
-    read_shard,
-    shard_path,
-    write_shard,
-)
+from colllm_ray.scoring.scores import FailedScore, ScoreFolder, failed_in_shard
+from colllm_ray.scoring.served import Origin, served_member
+from colllm_ray.scoring.shards import Manifest, check_shard, shard_name
+from colllm_ray.storage import Where, for_each, location, names_in
 
 
-def score(collaboration: Collaboration, run: Path) -> None:
+def score(
+    collaboration: Collaboration, run: Where, only: str | None = None, from_serve: str | None = None
+) -> tuple[FailedScore, ...]:
     """Fills RUN/scores: the examples of train and validation, and every member's scores of them.
 
-    What an earlier call has finished stays: only missing shards are made. Raises ColllmError where the data is wrong,
-    or where RUN holds scores that were made from something else.
+    What an earlier call has finished stays: only missing shards are made. With `only`, nothing is asked of the other
+    members, and what that member left there with other weights is replaced. With `from_serve`, the URL or the name of
+    an application of this Ray, its experts score; the base is loaded here, for its hidden states. Returns the rows that
+    failed and may be left out. Raises ColllmError where the data is wrong, where too many rows failed, or where RUN
+    holds scores that were made from something else.
     """
-    score_files(collaboration, collaboration.data.files, run / "scores")
+    return score_sources(collaboration, collaboration.data.sources, location(run) / "scores", only, from_serve)
 
 
-def score_files(collaboration: Collaboration, files: Mapping[str, str], scores: Path) -> None:
-    """Scores the given data files, by split, into the folder `scores`; as `score` does for a run."""
+def score_sources(
+    collaboration: Collaboration,
+    sources: Mapping[str, Source],
+    scores: UPath,
+    only: str | None = None,
+    from_serve: str | None = None,
+) -> tuple[FailedScore, ...]:
+    """Scores the given sources, by split, into the folder `scores`; as `score` does for a run."""
+    members = _chosen(collaboration, only)
+    if only == "base" and from_serve is not None:
+        raise ColllmError("an application does not tell the base's hidden states; score it without --from-serve")
     tokenizer, context = shared_tokenizer(collaboration), shared_context(collaboration)
-    made_from = provenances(collaboration.name, collaboration.members, tokenizer, files)
-    manifest = _checked_examples(scores / "examples", made_from["examples"])
-    if manifest is None:
-        examples = (
-            (split, example)
-            for split, path in files.items()
-            for example in read_examples(path, split, tokenizer, context)
+    data = collaboration.data
+    made_from = provenances(collaboration.name, members, tokenizer, sources, data)
+    with progress_bars() as progress:
+        manifest = finished_examples(scores / "examples", made_from["examples"])
+        if manifest is None:
+            writer = ExampleWriter(scores / "examples", collaboration.scoring.shard_tokens, made_from["examples"])
+            manifest = writer.write(sources, data, tokenizer, context, progress)
+        elif manifest.longest > context:
+            raise ColllmError(
+                f"{scores / 'examples'}: the longest example has {manifest.longest} tokens, the context of a model is "
+                f"only {context}; leave that model out, or shorten the data"
+            )
+        work = []
+        for member, config in members.items():
+            task = ScoringTask(
+                member=member,
+                config=config,
+                vocab_size=len(tokenizer),
+                batch_tokens=collaboration.scoring.tokens_for(config),
+                scores=scores,
+                made_from=made_from[member],
+                examples_made_from=made_from["examples"],
+                from_serve=None if member == "base" else from_serve,
+            )
+            _check_served(task)
+            work.append(_Work(task, manifest, _failed_rows(task, len(manifest.shards), replace=only is not None)))
+        failed = sum(count or 0 for one in work for count in one.failed)
+        _run(work, failed > data.max_failed, progress)
+    return ScoreFolder(scores, made_from).check_failed(data.max_failed)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a member has scored: of each shard how many rows failed, None where it is to be made."""
+
+    task: ScoringTask
+    manifest: Manifest
+    failed: list[int | None]
+
+    def shards(self, failed_too: bool) -> list[int]:
+        """The shards that are to be made, and those with failed rows as well if these are to be tried again."""
+        return [index for index, count in enumerate(self.failed) if count is None or (count and failed_too)]
+
+    def dataset(self, shards: list[int]) -> ray.data.Dataset:
+        """Scores the shards, a row each, with as many copies of the model as the configuration says."""
+        rows = [{"shard": index} for index in shards]
+        config = self.task.config
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            Scorer,
+            fn_constructor_args=(self.task,),
+            compute=ray.data.ActorPoolStrategy(size=min(config.scorers, len(rows))),
+            num_cpus=config.num_cpus,
+            num_gpus=config.num_gpus if self.task.from_serve is None else 0,
         )
-        manifest = _write_examples(
-            examples, scores / "examples", collaboration.scoring.shard_size, made_from["examples"]
-        )
-    elif manifest.longest > context:
-        raise ColllmError(
-            f"{scores / 'examples'}: the longest example has {manifest.longest} tokens, the context of a model is "
-            f"only {context}; leave that model out, or shorten the data"
-        )
-    tasks = [
-        ScoringTask(
-            member=member,
-            config=config,
-            vocab_size=len(tokenizer),
-            batch_size=collaboration.scoring.batch_size,
-            scores=scores.resolve(),
-            made_from=made_from[member],
-            examples_made_from=made_from["examples"],
-        )
-        for member, config in collaboration.members.items()
-    ]
-    shards = manifest.shards
-    missing = {task.member: _missing_shards(task, shards) for task in tasks}
-    with progress_bars() as progress, ThreadPoolExecutor(len(tasks)) as threads:
-        runs = [threads.submit(_score_member, task, shards, missing[task.member], progress) for task in tasks]
-        for running in runs:
-            running.result()
 
 
-def _checked_examples(folder: Path, made_from: Provenance) -> Manifest | None:
-    """What an earlier call has left, every shard read and found right; None where there is nothing finished."""
-    manifest = Manifest.read(folder)
-    for index in range(manifest.shards if manifest else 0):
-        read_shard(shard_path(folder, index), EXAMPLES, made_from)
-    return manifest
+def _chosen(collaboration: Collaboration, only: str | None) -> dict[str, ModelConfig]:
+    members = collaboration.members
+    if only is None:
+        return members
+    if only not in members:
+        raise ColllmError(f"there is no member {only!r} to score; there are: {', '.join(members)}")
+    return {only: members[only]}
 
 
-def _write_examples(
-    examples: Iterator[tuple[str, Example]], folder: Path, shard_size: int, made_from: Provenance
-) -> Manifest:
-    """Writes all shards into a folder of another name first: the examples are there whole or not at all."""
-    unfinished = folder.with_name("examples.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shards = count = longest = 0
-    try:
-        while shard := list(islice(examples, shard_size)):
-            columns: dict[str, list[object]] = {
-                "example_id": [example.example_id for _, example in shard],
-                "split": [split for split, _ in shard],
-                "domain": [example.domain for _, example in shard],
-                "input_ids": [example.input_ids for _, example in shard],
-                "target_mask": [example.target_mask for _, example in shard],
-            }
-            write_shard(shard_path(unfinished, shards), columns, EXAMPLES, made_from)
-            shards, count = shards + 1, count + len(shard)
-            longest = max(longest, *(len(example.input_ids) for _, example in shard))
-        manifest = Manifest(shards, count, longest)
-        manifest.write(unfinished)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    if folder.exists():  # without a manifest: somebody has deleted a part of it
-        shutil.rmtree(folder)
-    unfinished.rename(folder)
-    return manifest
-
-
-def _missing_shards(task: ScoringTask, shards: int) -> list[int]:
-    missing = set()
-    for table, index in product(task.tables, range(shards)):
-        schema = FEATURES if table == "features" else SCORES
-        if not check_shard(shard_path(task.scores / table, index), schema, task.made_from):
-            missing.add(index)
-    return sorted(missing)
-
-
-def _score_member(task: ScoringTask, shards: int, missing: list[int], progress: Progress) -> None:
-    bar = progress.add_task(f"score {task.member}", total=shards, completed=shards - len(missing), note="")
-    if not missing:
+def _check_served(task: ScoringTask) -> None:
+    """Raises ColllmError where an application serves other weights than the configuration names."""
+    if task.from_serve is None:
         return
-    scored = ray.data.from_items([{"shard": index} for index in missing], override_num_blocks=len(missing)).map(
-        Scorer,
-        fn_constructor_args=(task,),
-        compute=ray.data.ActorPoolStrategy(size=min(task.config.replicas, len(missing))),
-        num_cpus=task.config.num_cpus,
-        num_gpus=task.config.num_gpus,
-    )
-    for _ in scored.iter_rows():
-        progress.advance(bar)
+    origin = served_member(task.from_serve, task.member).origin()
+    wanted = Origin(task.made_from.revision, task.made_from.dtype)
+    if origin != wanted:
+        raise ColllmError(
+            f"{task.member} is served with the weights {origin.revision} in dtype {origin.dtype!r}; the configuration "
+            f"names {wanted.revision} in {wanted.dtype!r} ({task.config.model}); use the same"
+        )
+
+
+def _failed_rows(task: ScoringTask, shards: int, replace: bool) -> list[int | None]:
+    """How many rows of each shard failed, None where a table of it is missing.
+
+    With `replace`, also where it was made from something else.
+    """
+    present = {table: names_in(task.scores / table) for table in task.tables}
+
+    def failed(index: int) -> int | None:
+        """Rows of a shard that failed, None where it is missing."""
+        if not all(shard_name(index) in names for names in present.values()):
+            return None
+        try:
+            for table, schema in task.tables.items():
+                check_shard(task.scores / table / shard_name(index), schema, task.made_from)
+        except ColllmError:
+            if replace:
+                return None
+            raise
+        return len(failed_in_shard(task.scores / task.member / shard_name(index), task.made_from))
+
+    return for_each(failed, range(shards))
+
+
+def _run(work: list[_Work], failed_too: bool, progress: Progress) -> None:
+    """Scores all that is missing, the members side by side as far as the cluster has room for them."""
+    bars, datasets, sizes = {}, [], work[0].manifest.shards
+    for one in work:
+        shards = one.shards(failed_too)
+        total, left = sum(size.tokens for size in sizes), sum(sizes[index].tokens for index in shards)
+        bars[one.task.member] = progress.add_task(
+            f"score {one.task.member}", total=total, completed=total - left, note=""
+        )
+        if shards:
+            datasets.append(one.dataset(shards))
+    if not datasets:
+        return
+    begin, done = time.monotonic(), dict.fromkeys(bars, 0)
+    rows = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
+    for row in rows.iter_rows():
+        member, tokens = row["member"], sizes[row["shard"]].tokens
+        done[member] += tokens
+        rate = done[member] / (time.monotonic() - begin)
+        progress.update(bars[member], advance=tokens, note=f"tokens, {rate:,.0f} a second")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import torch
+import pyarrow as pa
+from ray.util.metrics import Counter
 from torch import Tensor
+from upath import UPath
 
 from colllm_ray.config import ModelConfig
-from colllm_ray.engine.language_model import LanguageModel
+from colllm_ray.engine.language_model import LanguageModel, weights_revision
+from colllm_ray.engine.target_scores import TargetScorer, TargetScores, Text
+from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.provenance import Provenance
-from colllm_ray.scoring.shards import EXAMPLES, FEATURES, SCORES, read_shard, shard_path, write_shard
+from colllm_ray.scoring.served import ServedScorer, served_member
+from colllm_ray.scoring.shards import EXAMPLES, FEATURES, SCORES, list_column, read_shard, shard_name, write_shard
 
 
 @dataclass(frozen=True)
@@ -21,15 +26,17 @@ class ScoringTask:
     member: str
     config: ModelConfig
     vocab_size: int
-    batch_size: int
-    scores: Path  # the folder that holds one folder a table
+    batch_tokens: int
+    scores: UPath  # the folder that holds one folder a table
     made_from: Provenance
     examples_made_from: Provenance
+    from_serve: str | None = None  # URL or name of an application that runs it; None loads the model
 
     @property
-    def tables(self) -> tuple[str, ...]:
-        """The tables that this member fills; the base's also hold its hidden states."""
-        return ("features", "base") if self.member == "base" else (self.member,)
+    def tables(self) -> dict[str, pa.Schema]:
+        """The tables that this member fills; the base's also hold its hidden states. Its scores come last."""
+        features = {"features": FEATURES} if self.member == "base" else {}
+        return {**features, self.member: SCORES}
 
 
 class Scorer:
@@ -37,45 +44,57 @@ class Scorer:
 
     def __init__(self, task: ScoringTask) -> None:
         self._task = task
-        self._model = LanguageModel.load(task.config, task.vocab_size)
+        self._texts: TargetScorer | ServedScorer
+        if task.from_serve is None:
+            model = LanguageModel.load(task.config, task.vocab_size)
+            if weights_revision(task.config) != task.made_from.revision:
+                raise ColllmError(f"{task.config.model}: its weights changed while it was to score; score again")
+            self._texts = TargetScorer(model, task.batch_tokens)
+        else:
+            self._texts = ServedScorer(served_member(task.from_serve, task.member), task.batch_tokens)
+        self._tokens = Counter("colllm_scored_tokens", "Tokens of scored examples.", ("member",))
 
-    def __call__(self, row: dict[str, int]) -> dict[str, int]:
-        """Scores the shard `row["shard"]` and writes it; gives back its number and its rows."""
+    def __call__(self, row: dict[str, int]) -> dict[str, object]:
+        """Scores the shard `row["shard"]` and writes it; says which it was."""
         index, task = int(row["shard"]), self._task
-        examples = read_shard(shard_path(task.scores / "examples", index), EXAMPLES, task.examples_made_from)
-        ids = examples["example_id"].to_pylist()
-        logprobs: list[object] = []
-        top1: list[object] = []
-        features: list[object] = []
-        for start in range(0, len(ids), task.batch_size):
-            batch = examples.slice(start, task.batch_size)
-            for scored in self._score(batch["input_ids"].to_pylist(), batch["target_mask"].to_pylist()):
-                logprobs.append(scored[0].cpu().numpy())
-                top1.append(scored[1].cpu().numpy())
-                features.append(scored[2].half().flatten().cpu().numpy())
-        if "features" in task.tables:
-            columns = {"example_id": ids, "features": features}
-            write_shard(shard_path(task.scores / "features", index), columns, FEATURES, task.made_from)
-        columns = {"example_id": ids, "gold_logprob": logprobs, "top1": top1}
-        write_shard(shard_path(task.scores / task.member, index), columns, SCORES, task.made_from)
-        return {"shard": index, "rows": len(ids)}
+        examples = read_shard(task.scores / "examples" / shard_name(index), EXAMPLES, task.examples_made_from)
+        texts = [
+            Text(ids, mask)
+            for ids, mask in zip(examples["input_ids"].to_pylist(), examples["target_mask"].to_pylist(), strict=True)
+        ]
+        results = [self._checked(result) for result in self._texts.score(texts)]
+        self._write(index, examples["example_id"].to_pylist(), results)
+        self._tokens.inc(sum(len(text.input_ids) for text in texts), {"member": task.member})
+        return {"member": task.member, "shard": index}
 
-    def _score(self, input_ids: list[list[int]], target_masks: list[list[bool]]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each example: log-probs of its targets [n], top-1 marks [n], hidden states that precede them [n, D]."""
-        size = (len(input_ids), max(map(len, input_ids)))
-        ids = torch.zeros(size, dtype=torch.long)  # [B, T]
-        attention = torch.zeros(size, dtype=torch.long)
-        wanted = torch.zeros(size, dtype=torch.bool)  # position t - 1 answers for target t
-        for b, (tokens, mask) in enumerate(zip(input_ids, target_masks, strict=True)):
-            ids[b, : len(tokens)] = torch.tensor(tokens)
-            attention[b, : len(tokens)] = 1
-            wanted[b, : len(tokens) - 1] = torch.tensor(mask[1:])
-        device = self._model.device
-        logits, hidden = self._model.forward(
-            ids.to(device), wanted.flatten().nonzero()[:, 0].to(device), attention_mask=attention.to(device)
-        )
-        gold = ids.roll(-1, dims=1)[wanted].to(device)  # [N]
-        logprobs = logits.gather(1, gold[:, None])[:, 0] - logits.logsumexp(1)
-        top1 = logits.argmax(1) == gold
-        counts = wanted.sum(1).tolist()
-        return list(zip(logprobs.split(counts), top1.split(counts), hidden.split(counts), strict=True))
+    def _checked(self, result: TargetScores | str) -> TargetScores | str:
+        """The scores, with hidden states in float16 where they are kept; or what is wrong with them."""
+        if isinstance(result, str):
+            return result
+        if "features" not in self._task.tables or result.hidden is None:
+            return replace(result, hidden=None)
+        features = result.hidden.half()
+        if not features.isfinite().all():
+            return "has hidden states that are not finite in float16"
+        return replace(result, hidden=features)
+
+    def _write(self, index: int, ids: list[str], results: Sequence[TargetScores | str]) -> None:
+        task = self._task
+        scored = [None if isinstance(result, str) else result for result in results]
+        columns: dict[str, dict[str, object]] = {
+            task.member: {
+                "example_id": ids,
+                "gold_logprob": _lists(SCORES, "gold_logprob", [one.gold_logprob if one else None for one in scored]),
+                "top1": _lists(SCORES, "top1", [one.top1 if one else None for one in scored]),
+                "error": [result if isinstance(result, str) else None for result in results],
+            }
+        }
+        if "features" in task.tables:
+            hidden = [one.hidden.flatten() if one and one.hidden is not None else None for one in scored]
+            columns["features"] = {"example_id": ids, "features": _lists(FEATURES, "features", hidden)}
+        for table, schema in task.tables.items():
+            write_shard(task.scores / table / shard_name(index), columns[table], schema, task.made_from)
+
+
+def _lists(schema: pa.Schema, column: str, tensors: Sequence[Tensor | None]) -> pa.Array:
+    return list_column([None if one is None else one.numpy() for one in tensors], schema.field(column).type)

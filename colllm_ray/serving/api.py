@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.data.rows import Message
@@ -16,6 +16,8 @@ from colllm_ray.data.text import pieces_of, text_of
 from colllm_ray.decoding.team import TeamSpec
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.messages import Sampling
+
+MAX_TEXTS = 4096  # of one request for scores
 
 
 class Extension(BaseModel):
@@ -46,6 +48,51 @@ class ChatRequest(BaseModel):
         if self.temperature == 0:
             return None
         return Sampling(self.temperature, self.top_p, secrets.randbits(63) if self.seed is None else self.seed)
+
+
+class ScoredText(BaseModel):
+    """Token ids, and which of them are targets; the first cannot be one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input_ids: list[int] = Field(min_length=2)
+    target_mask: list[bool]
+
+    @model_validator(mode="after")
+    def _fits(self) -> ScoredText:
+        if len(self.target_mask) != len(self.input_ids) or self.target_mask[0] or not any(self.target_mask):
+            raise ValueError("target_mask: must say of each token whether it is a target, of the first that it is not")
+        return self
+
+
+class ScoreRequest(BaseModel):
+    """`POST /v1/colllm/scores`: what a member thinks of given texts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    member: str
+    texts: list[ScoredText] = Field(min_length=1, max_length=MAX_TEXTS)
+
+
+class TextScores(BaseModel):
+    """One entry a target: natural log-prob, and whether it is the member's likeliest token; or why there are none."""
+
+    gold_logprob: list[float] = []
+    top1: list[bool] = []
+    error: str | None = None
+
+
+class ScoreAnswer(BaseModel):
+    """One entry a text."""
+
+    scores: list[TextScores]
+
+
+class MemberOrigin(BaseModel):
+    """`GET /v1/colllm/members/NAME`: the weights that a member runs with."""
+
+    revision: str
+    dtype: str
 
 
 class AssistantMessage(BaseModel):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import httpx
 
-from colllm_ray.data.examples import encode_prompt
+from colllm_ray.data.chat import encode_prompt
 from colllm_ray.data.rows import Message
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, Team
@@ -15,11 +14,12 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.api import ChatAnswer, ChatRequest, chat_answer
+from colllm_ray.storage import Where
 
 TIMEOUT_S = 600.0
 
 
-def ask_folder(folder: Path, prompt: str) -> ChatAnswer:
+def ask_folder(folder: Where, prompt: str) -> ChatAnswer:
     """The answer of a trained collaboration, with all its models loaded into this process."""
     trained = TrainedCollaboration.load(folder)
     tokenizer = load_tokenizer(trained.collaboration.base)

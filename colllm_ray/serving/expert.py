@@ -13,7 +13,9 @@ from ray import serve
 
 from colllm_ray.config import ModelConfig
 from colllm_ray.decoding.team import member_stepper
+from colllm_ray.engine.language_model import weights_revision, weights_stamp
 from colllm_ray.engine.stepper import StepTimes
+from colllm_ray.errors import ColllmError
 from colllm_ray.link.server import LinkServer
 
 # Steps of niceness. Of CPUs that they share the base gets most, because every answer waits for it at every token.
@@ -36,6 +38,9 @@ class Expert:
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
         if config.device == "cpu":
             os.nice(ASIDE)  # of this thread, which steps, and of those that torch starts from it
+        self._config = config
+        self._stamp = weights_stamp(config)
+        self._revision: str | None = None
         self._stepper = member_stepper(config, vocab_size, context)
         self._secret = secrets.token_bytes(32)
         self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
@@ -44,6 +49,20 @@ class Expert:
     async def times(self) -> StepTimes:
         """What this replica's engine did so far."""
         return self._stepper.times
+
+    async def revision(self) -> str:
+        """Names the weights that it has loaded, as `weights_revision` does.
+
+        Raises ColllmError where other weights lie in their place now.
+        """
+        if self._revision is None:
+            revision = await asyncio.to_thread(weights_revision, self._config)
+            if weights_stamp(self._config) != self._stamp:
+                raise ColllmError(
+                    f"{self._config.model}: has other weights than when this replica loaded it; restart it"
+                )
+            self._revision = revision
+        return self._revision
 
     async def hold(self, lease: str) -> AsyncIterator[ReplicaAddress]:
         """Says where the link is, and goes on for as long as the lease is held there; to be called as a stream.

@@ -3,18 +3,28 @@
 # No `from __future__ import annotations`: FastAPI reads the types of a method that Serve has wrapped.
 
 import asyncio
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from ray import serve
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from colllm_ray.data.examples import encode_prompt
+from colllm_ray.data.chat import encode_prompt
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.engine.target_scores import GoldScores, Text
 from colllm_ray.errors import ColllmError
-from colllm_ray.serving.api import ChatAnswer, ChatRequest, chat_answer
+from colllm_ray.serving.api import (
+    ChatAnswer,
+    ChatRequest,
+    MemberOrigin,
+    ScoreAnswer,
+    ScoreRequest,
+    TextScores,
+    chat_answer,
+)
 from colllm_ray.serving.router import router_client
 
 app = FastAPI(title="colllm_ray", docs_url=None, redoc_url=None)
@@ -33,6 +43,21 @@ async def _refuse_invalid(_request: Request, error: RequestValidationError) -> J
 @app.exception_handler(ColllmError)
 async def _refuse(_request: Request, error: ColllmError) -> JSONResponse:
     return _refusal(404 if isinstance(error, UnknownModelError) else 400, str(error))
+
+
+async def _unless_left(response: DeploymentResponse) -> Any:
+    """What the router answers; a client that leaves ends its work."""
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+
+
+def _text_scores(scores: GoldScores | str) -> TextScores:
+    if isinstance(scores, str):
+        return TextScores(error=scores)
+    return TextScores(gold_logprob=list(scores.gold_logprob), top1=list(scores.top1))
 
 
 def _refusal(status: int, message: str) -> JSONResponse:
@@ -65,13 +90,23 @@ class Ingress:
             run_ahead=request.colllm.run_ahead,
         )
         self._spec.tokens_left(answer)  # refused here, before anything is decoded
-        response = self._router.answer.remote(answer)
-        try:
-            written = await response
-        except asyncio.CancelledError:  # the client has left
-            response.cancel()
-            raise
+        written = await _unless_left(self._router.answer.remote(answer))
         return chat_answer(model, len(answer.prompt), written, self._spec, self._tokenizer)
+
+    @app.get("/v1/colllm/members/{member}")
+    async def origin(self, member: str) -> MemberOrigin:
+        self._spec.author_of(member)
+        revision, dtype = await self._router.origin.remote(member)
+        return MemberOrigin(revision=revision, dtype=dtype)
+
+    @app.post("/v1/colllm/scores")
+    async def score(self, request: ScoreRequest) -> ScoreAnswer:
+        self._spec.author_of(request.member)
+        for text in request.texts:
+            self._spec.check_text(text.input_ids)
+        texts = [Text(text.input_ids, text.target_mask) for text in request.texts]
+        scores = await _unless_left(self._router.score.remote(request.member, texts))
+        return ScoreAnswer(scores=[_text_scores(one) for one in scores])
 
     def _member(self, model: str) -> str | None:
         """The member that `model` names, None for the collaboration itself."""

@@ -38,7 +38,6 @@ class HeadTraining:
         self._config = config
         self._train = train
         self._validation = validation
-        self._features = train.features.float()
         self._labels = weak_labels(train.gold_logprob, train.top1)
         choices = len(train.members)
         self._weights = class_weights(_summed(torch.bincount(self._labels, minlength=choices)))
@@ -87,10 +86,14 @@ class HeadTraining:
         return self._config.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def _marginal_losses(self, batch: Tensor) -> Tensor:
-        return -marginal_logprob(self.head(self._features[batch]), self._train.gold_logprob[batch])
+        return -marginal_logprob(self.head(self._features(batch)), self._train.gold_logprob[batch])
 
     def _weak_losses(self, batch: Tensor) -> Tensor:
-        return weak_loss(self.head(self._features[batch]), self._labels[batch], self._weights)
+        return weak_loss(self.head(self._features(batch)), self._labels[batch], self._weights)
+
+    def _features(self, batch: Tensor) -> Tensor:
+        """h [N, D] of some training targets; all of them are held in float16 alone."""
+        return self._train.features[batch].float()
 
     def _step(self, losses: Tensor) -> None:
         """Follows the gradient of the mean over the tokens of all workers."""

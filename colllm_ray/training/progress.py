@@ -9,12 +9,13 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ray.train import Checkpoint, UserCallback
+from upath import UPath
 
 from colllm_ray.progress import progress_bars
+from colllm_ray.storage import write_whole
 
 POLL_SECONDS = 0.2
 
@@ -22,7 +23,7 @@ POLL_SECONDS = 0.2
 class EpochLog(UserCallback):
     """Appends what rank 0 reports to a JSONL file, after the checkpoint of that epoch is safe."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: UPath) -> None:
         self._path = path
 
     def after_report(
@@ -31,13 +32,15 @@ class EpochLog(UserCallback):
         metrics: list[dict[str, Any]],
         checkpoint: Checkpoint | None,  # noqa: ARG002
     ) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics[0]) + "\n")
+        try:
+            before = self._path.read_bytes()  # object stores cannot append
+        except FileNotFoundError:
+            before = b""
+        write_whole(self._path, before + json.dumps(metrics[0]).encode() + b"\n")
 
 
 @contextmanager
-def epoch_bar(path: Path, epochs: int) -> Iterator[None]:
+def epoch_bar(path: UPath, epochs: int) -> Iterator[None]:
     """Shows the epochs that the log at `path` holds, while the body runs."""
     done = threading.Event()
     with progress_bars() as progress:

@@ -11,12 +11,13 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from upath import UPath
 
 from colllm_ray.config import Collaboration, TrainingConfig
 from colllm_ray.deferral.calibration import calibrate
 from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.errors import ColllmError
-from colllm_ray.scoring.scores import ScoreFolder, Scores
+from colllm_ray.scoring.scores import Part, ScoreFolder
+from colllm_ray.storage import Where, arrow_filesystem, location
 from colllm_ray.training.checkpoint import load_checkpoint, load_head, save_checkpoint
 from colllm_ray.training.head_training import EpochReport, HeadTraining, train_to_the_end
 from colllm_ray.training.progress import EpochLog, epoch_bar
@@ -30,17 +31,19 @@ class WorkerTask:
     config: TrainingConfig
 
 
-def train(collaboration: Collaboration, run: Path) -> TrainedCollaboration:
+def train(collaboration: Collaboration, run: Where) -> TrainedCollaboration:
     """Trains the head on RUN/scores, chooses the threshold and writes RUN/collaboration.
 
     A call that was killed goes on from the last finished epoch when it is repeated. Raises ColllmError where the
     scores are missing, corrupt or of something else.
     """
-    folder = ScoreFolder.of(collaboration, collaboration.data.files, run.resolve() / "scores")
+    run = location(run)
+    folder = ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores")
+    folder.check_failed(collaboration.data.max_failed)
     validation = folder.read("validation")
-    for scores in (folder.read("train"), validation):
-        _check_finite(scores, folder)
-    head = load_head(Path(_run_trainer(WorkerTask(folder, collaboration.training), run.resolve() / "training").path))
+    checkpoint = _run_trainer(WorkerTask(folder, collaboration.training), run / "training")
+    with checkpoint.as_directory() as checkpoint_folder:
+        head = load_head(Path(checkpoint_folder))
     with torch.no_grad():
         calibration = calibrate(head(validation.features.float()), validation.top1, validation.example)
     trained = TrainedCollaboration(collaboration, head, calibration, folder.made_from["base"].revision)
@@ -48,10 +51,11 @@ def train(collaboration: Collaboration, run: Path) -> TrainedCollaboration:
     return trained
 
 
-def _run_trainer(task: WorkerTask, storage: Path) -> Checkpoint:
+def _run_trainer(task: WorkerTask, storage: UPath) -> Checkpoint:
     # Ray Train restores a run of the same name: the name says all that the result depends on.
     name = hashlib.sha256(repr((task.config, task.scores.made_from)).encode()).hexdigest()[:16]
     log = storage / name / "epochs.jsonl"
+    filesystem, path = arrow_filesystem(storage)
     trainer = TorchTrainer(
         _train_worker,
         train_loop_config={"task": task},
@@ -59,7 +63,8 @@ def _run_trainer(task: WorkerTask, storage: Path) -> Checkpoint:
         scaling_config=ScalingConfig(num_workers=task.config.workers),
         run_config=RunConfig(
             name=name,
-            storage_path=str(storage),
+            storage_path=path,
+            storage_filesystem=filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             callbacks=[EpochLog(log)],
         ),
@@ -73,7 +78,7 @@ def _run_trainer(task: WorkerTask, storage: Path) -> Checkpoint:
 def _train_worker(loop_config: dict[str, WorkerTask]) -> None:
     task, context = loop_config["task"], ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    train, validation = (task.scores.read(split).shard(rank, workers) for split in ("train", "validation"))
+    train, validation = (task.scores.read(split, Part(rank, workers)) for split in ("train", "validation"))
     training = HeadTraining(train, validation, task.config)
     last = ray.train.get_checkpoint()
     if last is not None:
@@ -89,16 +94,3 @@ def _train_worker(loop_config: dict[str, WorkerTask]) -> None:
             ray.train.report(asdict(epoch), checkpoint=checkpoint)
 
     train_to_the_end(training, report)
-
-
-def _check_finite(scores: Scores, folder: ScoreFolder) -> None:
-    if not scores.features.isfinite().all():
-        raise ColllmError(f"{folder.path / 'features'}: not all of the base's hidden states are finite in float16")
-    bad = ~scores.gold_logprob.isfinite()
-    if bad.any():
-        target, member = (int(index) for index in bad.nonzero()[0])
-        raise ColllmError(
-            f"{folder.path / scores.members[member]}: the log-prob of a token of "
-            f"{scores.example_ids[int(scores.example[target])]} is {float(scores.gold_logprob[target, member])}; "
-            "does the model need another dtype?"
-        )

@@ -4,20 +4,25 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from colllm_ray.data.examples import Example, encode_prompt, end_tokens, read_examples
+from colllm_ray.config import DataConfig
+from colllm_ray.data.chat import encode_prompt, end_tokens
+from colllm_ray.data.examples import Example, FailedRow, read_examples, read_whole
 from colllm_ray.data.rows import Message
 from colllm_ray.errors import ColllmError
 
 PLAIN = {"prompt": "the quick", "completion": " brown fox"}
 CHAT = {"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "jumps"}]}
 
+ROWS_AS_THEY_ARE = DataConfig(train="-", validation="-")
+
 
 def read(rows: list[object], tokenizer: PreTrainedTokenizerFast, folder: Path, context: int = 64) -> list[Example]:
     path = folder / "rows.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
-    return list(read_examples(path, "train", tokenizer, context))
+    return list(read_whole(str(path), "train", tokenizer, context, ROWS_AS_THEY_ARE))
 
 
 def test_a_completion_and_its_end_token_are_targets(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -97,6 +102,8 @@ def test_examples_are_numbered_and_blank_lines_are_not(tokenizer: PreTrainedToke
     ("bad", "message"),
     [
         ("{no json", r"rows.jsonl:2: is no JSON"),
+        ("[" * 100_000, r"rows.jsonl:2: is no JSON that can be read"),
+        ("[1]", r"rows.jsonl:2: is a JSON list; a row is an object"),
         ({"prompt": "the"}, r"rows.jsonl:2: has no 'completion'"),
         ({"completion": "the"}, r"rows.jsonl:2: has no 'prompt'"),
         ({}, r"rows.jsonl:2: has no 'prompt' and 'completion'"),
@@ -108,6 +115,15 @@ def test_examples_are_numbered_and_blank_lines_are_not(tokenizer: PreTrainedToke
         ({"messages": CHAT["messages"][:1]}, r"rows.jsonl:2: 'messages' must end with what the assistant says"),
         ({"messages": CHAT["messages"][1:]}, r"rows.jsonl:2: 'messages' must begin with"),
         ({"messages": [{"role": "cat", "content": "x"}]}, r"rows.jsonl:2: messages.0.role: "),
+        (
+            {"messages": [*CHAT["messages"][:1], {"role": "assistant", "content": None}]},
+            r"rows.jsonl:2: messages.1.content: is null; a text is right",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, *CHAT["messages"][1:]]},
+            r"rows.jsonl:2: messages.0.content: is a list of parts; one text is right",
+        ),
+        ({"messages": [{**CHAT["messages"][0], "name": "x"}, CHAT["messages"][1]]}, r"rows.jsonl:2: messages.0.name: "),
         ({"prompt": "the " * 80, "completion": "fox"}, r"rows.jsonl:2: is \d+ tokens long .* context is 64"),
     ],
 )
@@ -127,4 +143,54 @@ def test_a_file_without_rows_is_refused(rows: list[object], tokenizer: PreTraine
 def test_a_file_that_is_no_text_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ColllmError, match=r"bytes.jsonl: is no UTF-8"):
-        list(read_examples(tmp_path / "bytes.jsonl", "train", tokenizer, 64))
+        list(read_examples(str(tmp_path / "bytes.jsonl"), "train", tokenizer, 64, ROWS_AS_THEY_ARE))
+
+
+def test_rows_that_fail_are_told_and_the_others_read(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    rows = [
+        PLAIN,
+        "{no json",
+        "",
+        {"prompt": "the " * 80, "completion": "fox"},
+        CHAT,
+        {"prompt": "", "completion": "x"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    read = list(read_examples(str(path), "train", tokenizer, 64, ROWS_AS_THEY_ARE))
+    failed = {row.example_id: row.reason for row in read if isinstance(row, FailedRow)}
+    assert [row.example_id for row in read] == [f"train-0000000{i}" for i in range(5)]
+    assert list(failed) == ["train-00000001", "train-00000002", "train-00000004"]
+    assert failed["train-00000001"].startswith(f"{path}:2: is no JSON: ")
+    assert failed["train-00000002"].startswith(f"{path}:4: is ")
+    assert failed["train-00000004"].startswith(f"{path}:6: has an empty prompt")
+
+
+def test_a_batch_of_rows_is_encoded_as_each_alone(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    rows = [{"prompt": f"the quick {i}", "completion": f" fox {i * 7}"} if i % 3 else CHAT for i in range(300)]
+    together = read(list(rows), tokenizer, tmp_path)
+    for row, example in list(zip(rows, together, strict=True))[::40]:
+        (alone,) = read([row], tokenizer, tmp_path)
+        assert (alone.input_ids, alone.target_mask) == (example.input_ids, example.target_mask)
+
+
+def test_a_trailing_space_of_the_prompt_stays_in_the_prompt(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    trimming = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tokenizer")
+    trimming.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)  # as Llama's and Qwen's
+    for one in (tokenizer, trimming):
+        (example,) = read([{"prompt": "the quick ", "completion": "fox"}], one, tmp_path)
+        assert one.decode(example.prompt_ids) == "the quick "
+        assert one.decode(example.completion_ids) == "fox<|end|>"
+
+
+def test_an_end_token_that_the_completion_brings_is_not_doubled(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    (example,) = read([{"prompt": "the", "completion": " fox<|end|>"}], tokenizer, tmp_path)
+    assert tokenizer.decode(example.completion_ids) == " fox<|end|>"
+
+
+def test_text_that_is_no_text_fails_alone(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    with pytest.raises(ColllmError, match=r"rows.jsonl:2: completion: .*unicode"):
+        read([PLAIN, '{"prompt": "the", "completion": "\\ud800"}'], tokenizer, tmp_path)

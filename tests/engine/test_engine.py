@@ -266,3 +266,19 @@ def test_longrope_is_served_as_long_as_it_is_short() -> None:
 def test_an_extend_makes_sense(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Extend("a", **arguments)  # type: ignore[arg-type]
+
+
+def test_log_probs_of_given_tokens_are_told(language_model: Callable[[str], LanguageModel]) -> None:
+    model = language_model("llama")
+    text = [5, 6, 7, 8, 9, 10]
+    with torch.no_grad():
+        logprobs = model.model(torch.tensor([text])).logits[0, :, : model.vocab_size].log_softmax(-1)
+    engine = Engine(model, 2, CONTEXT)
+    asked, plain = engine.extend([Extend("a", 0, tuple(text[:5]), want=3, gold=(8, 9, 10)), Extend("b", 0, (5, 6))])
+    assert isinstance(asked, Extended)
+    assert isinstance(plain, Extended)
+    expected = [float(logprobs[t, text[t + 1]]) for t in (2, 3, 4)]
+    assert [choice.gold_logprob for choice in asked.choices] == pytest.approx(expected, abs=1e-4)
+    assert plain.choices[0].gold_logprob is None
+    (refused,) = engine.extend([Extend("c", 0, (5, 6), gold=(model.vocab_size,))])
+    assert isinstance(refused, Failed)

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from colllm_ray.config import Collaboration
-from colllm_ray.data.examples import read_examples
+from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
@@ -18,19 +16,19 @@ from colllm_ray.evaluation.measures import Answered, Evaluation, measure
 from colllm_ray.evaluation.report import results_table, write_report
 from colllm_ray.scoring.score import score
 from colllm_ray.training.train import train
-from tests.conftest import CONTEXT
+from tests.conftest import CONTEXT, WriteTiny
 from tests.oracles import brute_force_answer, load_all
 
 
 @pytest.fixture(scope="module")
 def trained(
-    write_tiny: Callable[[Path], Collaboration],
+    write_tiny: WriteTiny,
     ray_local: None,  # noqa: ARG001
     tmp_path_factory: pytest.TempPathFactory,
 ) -> TrainedCollaboration:
-    """Random models of three architectures, with data of their own."""
+    """A Llama with random models of other architectures, and data of their own."""
     folder = tmp_path_factory.mktemp("tiny")
-    collaboration = write_tiny(folder)
+    collaboration = write_tiny(folder, {"mixtral": "mixtral", "qwen": "qwen3", "neox": "gpt_neox"})
     score(collaboration, folder / "run")
     return train(collaboration, folder / "run")
 
@@ -39,9 +37,9 @@ def trained(
 def evaluation(trained: TrainedCollaboration, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     workspace = tmp_path_factory.mktemp("workspace")
     data = workspace / "data.jsonl"
-    rows = [json.loads(line) for line in Path(trained.collaboration.data.validation).read_text().splitlines()]
+    rows = [json.loads(line) for line in Path(str(trained.collaboration.data.validation)).read_text().splitlines()]
     data.write_text("".join(json.dumps({**row, "domain": "ab"[i % 2]}) + "\n" for i, row in enumerate(rows)))
-    evaluated = evaluate(trained, data, workspace)
+    evaluated = evaluate(trained, str(data), workspace)
     assert list(workspace.iterdir()) == [data]
     return evaluated
 
@@ -49,7 +47,7 @@ def evaluation(trained: TrainedCollaboration, tmp_path_factory: pytest.TempPathF
 def test_log_likelihoods_are_those_of_plain_forwards(evaluation: Evaluation, trained: TrainedCollaboration) -> None:
     tokenizer = load_tokenizer(trained.collaboration.base)
     models = load_all(trained)
-    examples = read_examples(trained.collaboration.data.validation, "test", tokenizer, CONTEXT)
+    examples = read_whole(trained.collaboration.data.validation, "test", tokenizer, CONTEXT, trained.collaboration.data)
     for question, example in zip(evaluation.answered, examples, strict=True):
         ids = torch.tensor([example.input_ids])
         expected = dict.fromkeys(question.nll, 0.0)
@@ -70,7 +68,9 @@ def test_log_likelihoods_are_those_of_plain_forwards(evaluation: Evaluation, tra
 def test_served_answers_are_those_of_brute_force(evaluation: Evaluation, trained: TrainedCollaboration) -> None:
     tokenizer = load_tokenizer(trained.collaboration.base)
     models, end = load_all(trained), int(tokenizer.eos_token_id)
-    examples = list(read_examples(trained.collaboration.data.validation, "test", tokenizer, CONTEXT))
+    examples = list(
+        read_whole(trained.collaboration.data.validation, "test", tokenizer, CONTEXT, trained.collaboration.data)
+    )
     longest = 1 + max(len(example.completion_ids) for example in examples)
     for question, example in zip(evaluation.answered, examples, strict=True):
         written = [(token.token, token.author) for token in question.written]
@@ -82,9 +82,10 @@ def test_served_answers_are_those_of_brute_force(evaluation: Evaluation, trained
 def test_the_json_has_the_promised_keys(evaluation: Evaluation) -> None:
     content = json.loads(json.dumps(evaluation.to_json()))
     assert set(content["domains"]) == {"a", "b"}
+    members = {"base", "mixtral", "qwen", "neox"}
     for measures in (content, *content["domains"].values()):
-        assert set(measures["exact_match"]) == set(measures["nll"]) == {"base", "mistral", "qwen", "collaboration"}
-        assert set(measures["tokens_by_model"]) == {"base", "mistral", "qwen"}
+        assert set(measures["exact_match"]) == set(measures["nll"]) == {*members, "collaboration"}
+        assert set(measures["tokens_by_model"]) == members
         assert 0 <= measures["deferral_rate"] <= 1
 
 
@@ -97,7 +98,7 @@ def test_the_report_shows_answers_and_needs_nothing_else(
     assert "src=" not in page
     assert "<svg" in page
     assert page.count('class="answer"') == 5
-    assert results_table(evaluation).row_count == 4
+    assert results_table(evaluation).row_count == 5
 
 
 def answered(right: bool, authors: list[int]) -> Answered:

@@ -1,31 +1,41 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
-import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from colllm_ray.config import Collaboration
-from colllm_ray.data.examples import read_examples
+from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.errors import ColllmError
+from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
-from colllm_ray.scoring.scores import ScoreFolder, Scores
-from tests.commands import kill_when, start_colllm
+from colllm_ray.scoring.scores import Part, ScoreFolder, Scores
+from colllm_ray.storage import location
+from tests.commands import wait_until
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def read(collaboration: Collaboration, run: Path, split: str) -> Scores:
-    return ScoreFolder.of(collaboration, collaboration.data.files, run / "scores").read(split)
+    return ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores").read(split)
+
+
+def ray_address() -> str:
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def shards(run: Path) -> dict[str, int]:
@@ -42,7 +52,7 @@ def score_by_hand(collaboration: Collaboration, split: str) -> tuple[torch.Tenso
     for k, config in enumerate(collaboration.members.values()):
         model = AutoModelForCausalLM.from_pretrained(config.model).eval()
         rows = []
-        for example in read_examples(path, split, tokenizer, 64):
+        for example in read_whole(path, split, tokenizer, 64, collaboration.data):
             output = model(torch.tensor([example.input_ids]), output_hidden_states=True)
             for t, target in enumerate(example.target_mask):
                 if target:
@@ -75,20 +85,66 @@ def test_only_missing_shards_are_made_again(tiny: Collaboration, tiny_run: Path)
     assert torch.equal(read(tiny, tiny_run, "train").gold_logprob, before.gold_logprob)
 
 
-def test_a_killed_scoring_goes_on_where_it_was(tiny: Collaboration, tmp_path: Path) -> None:
-    rows = [{"prompt": "the quick", "completion": f" brown fox {i}"} for i in range(240)]
-    Path(tiny.data.train).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = tmp_path / "run"
-    process = start_colllm("score", tmp_path / "tiny.yaml", "--out", run)
-    kill_when(process, signal.SIGKILL, lambda: len(list(run.glob("scores/*/part-*.parquet"))) > 75)
-    finished = shards(run)
+def many_rows(tiny: Collaboration, count: int) -> None:
+    rows = [{"prompt": "the quick", "completion": f" brown fox {i}"} for i in range(count)]
+    Path(str(tiny.data.train)).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def check_whole(tiny: Collaboration, run: Path, examples: int) -> None:
+    """No row is lost, none is there twice."""
+    for table in ("base", "mistral", "qwen", "features"):
+        ids = pq.read_table(run / "scores" / table)["example_id"].to_pylist()
+        assert len(ids) == len(set(ids)) == examples + 5
+    assert len(read(tiny, run, "train").example_ids) == examples
+
+
+def drive(config: Path, run: Path, address: str) -> None:
+    collaboration = Collaboration.load(config)
+    with ray_session(address, collaboration):
+        score(collaboration, run)
+
+
+def test_a_scoring_that_is_killed_again_and_again_goes_on_where_it_was(tiny: Collaboration, tmp_path: Path) -> None:
+    many_rows(tiny, 400)
+    run, rng = tmp_path / "run", random.Random(0)
+    moments = sorted(rng.sample(range(1, 400), 5))  # files, of about 500 in the end
+    drivers = get_context("forkserver")
+    drivers.set_forkserver_preload([score.__module__])  # imported once
+    finished: dict[str, int] = {}
+    for moment in moments:
+        driver = drivers.Process(target=drive, args=(tmp_path / "tiny.yaml", run, ray_address()))
+        driver.start()
+        wait_until(lambda moment=moment: len(list(run.rglob("*.parquet"))) >= moment, "the moment to kill")  # type: ignore[misc]
+        assert driver.is_alive()
+        driver.kill()
+        driver.join()
+        now = shards(run)
+        assert {name: now[name] for name in finished} == finished
+        if (run / "scores/examples/manifest.json").exists():  # examples without it are made again
+            finished = now
     score(tiny, run)
-    again = shards(run)
-    assert all(again[name] == when for name, when in finished.items())
-    for member in ("base", "mistral", "qwen", "features"):
-        ids = pq.read_table(run / "scores" / member)["example_id"].to_pylist()
-        assert len(ids) == len(set(ids)) == 245
-    assert len(read(tiny, run, "train").example_ids) == 240
+    assert len(shards(run)) > len(finished)
+    assert {name: shards(run)[name] for name in finished} == finished
+    check_whole(tiny, run, 400)
+
+
+def test_scoring_survives_its_actors(tiny: Collaboration, tmp_path: Path) -> None:
+    many_rows(tiny, 400)
+    run = tmp_path / "run"
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(score, tiny, run)
+        wait_until(lambda: len(list((run / "scores" / "base").glob("part-*"))) > 5 or running.done(), "some scores")
+        killed = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "Scorer" in " ".join(process.info["cmdline"] or ())
+        ]
+        assert not running.done()
+        assert killed
+        for process in killed:
+            process.kill()
+        running.result()
+    check_whole(tiny, run, 400)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -110,7 +166,7 @@ def replace_weights(tiny: Collaboration, tmp_path: Path, _run: Path) -> Collabor
     folder = tmp_path / "newer"
     shutil.copytree(tiny.experts[1].model, folder)
     weights = load_file(folder / "model.safetensors")
-    weights["model.embed_tokens.weight"][0, 0] += 1
+    weights["model.norm.weight"] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     text = (tmp_path / "tiny.yaml").read_text().replace(tiny.experts[1].model, str(folder))
     (tmp_path / "newer.yaml").write_text(text)
@@ -123,7 +179,7 @@ def rename(_tiny: Collaboration, tmp_path: Path, _run: Path) -> Collaboration:
 
 
 def change_data(tiny: Collaboration, _tmp_path: Path, _run: Path) -> Collaboration:
-    with Path(tiny.data.train).open("a") as file:
+    with Path(str(tiny.data.train)).open("a") as file:
         file.write(json.dumps({"prompt": "the", "completion": " fox"}) + "\n")
     return tiny
 
@@ -141,7 +197,7 @@ def corrupt_example(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collabor
 
 
 def lose_example(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collaboration:
-    (run / "scores/examples/part-00004.parquet").unlink()
+    (run / "scores/examples/part-00002.parquet").unlink()
     return tiny
 
 
@@ -160,7 +216,7 @@ def corrupt(tiny: Collaboration, _tmp_path: Path, run: Path) -> Collaboration:
         (change_dtype, r"mistral/part-00000.parquet: .*dtype 'auto', now 'float32'"),
         (corrupt, r"mistral/part-00002.parquet: is no readable Parquet"),
         (corrupt_example, r"examples/part-00001.parquet: is no readable Parquet.* delete .*examples and score again"),
-        (lose_example, r"examples/part-00004.parquet: is missing; delete .*examples and score again"),
+        (lose_example, r"examples/part-00002.parquet: is missing; delete .*examples and score again"),
     ],
 )
 def test_what_does_not_fit_is_never_mixed(
@@ -192,6 +248,92 @@ def test_broken_weights_are_named_before_anything_is_written(tiny: Collaboration
     assert not (tmp_path / "run").exists()
 
 
+def test_one_member_can_be_scored_anew_alone(tiny: Collaboration, tiny_run: Path, tmp_path: Path) -> None:
+    newer = replace_weights(tiny, tmp_path, tiny_run)
+    before, written = read(tiny, tiny_run, "train"), shards(tiny_run)
+    score(newer, tiny_run, only="qwen")
+    changed = {name for name, when in shards(tiny_run).items() if when != written[name]}
+    assert changed == {f"scores/qwen/part-{index:05d}.parquet" for index in range(6)}
+    after = read(newer, tiny_run, "train")
+    assert torch.equal(after.gold_logprob[:, :2], before.gold_logprob[:, :2])
+    assert not torch.equal(after.gold_logprob[:, 2], before.gold_logprob[:, 2])
+    with pytest.raises(ColllmError, match="there is no member 'wolf' to score; there are: base, mistral, qwen"):
+        score(newer, tiny_run, only="wolf")
+
+
+def with_max_failed(tiny: Collaboration, count: int) -> Collaboration:
+    return tiny.model_copy(update={"data": tiny.data.model_copy(update={"max_failed": count})})
+
+
+def test_rows_that_no_example_can_be_made_of_are_told_and_left_out(tiny: Collaboration, tmp_path: Path) -> None:
+    with Path(str(tiny.data.train)).open("a") as file:
+        file.write("no json\n" + json.dumps({"prompt": "the fox " * 40, "completion": "x"}) + "\n")
+    with pytest.raises(
+        ColllmError, match=r"train.jsonl:14: is \d+ tokens long .*; 2 rows failed, data.max_failed is 1"
+    ):
+        score(with_max_failed(tiny, 1), tmp_path / "run")
+    assert not shards(tmp_path / "run")
+    failed = score(with_max_failed(tiny, 2), tmp_path / "run")
+    assert [(one.example_id, one.table) for one in failed] == [
+        ("train-00000012", "examples"),
+        ("train-00000013", "examples"),
+    ]
+    assert "train.jsonl:13: is no JSON" in failed[0].reason
+    assert len(read(tiny, tmp_path / "run", "train").example_ids) == 12
+    with pytest.raises(ColllmError, match=r"2 rows failed, data.max_failed allows 0:\n  train-00000012 \(examples\): "):
+        score(tiny, tmp_path / "run")
+
+
+def test_rows_that_a_member_cannot_score_are_told_and_left_out(tiny: Collaboration, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny.base)
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny.experts[1].model, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][tokenizer.convert_tokens_to_ids("7")] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    text = (tmp_path / "tiny.yaml").read_text().replace(tiny.experts[1].model, str(folder))
+    (tmp_path / "tiny.yaml").write_text(text)
+    broken = Collaboration.load(tmp_path / "tiny.yaml")
+    with pytest.raises(
+        ColllmError, match=r"1 rows failed, data.max_failed allows 0:\n  train-00000007 \(qwen\): .*not finite"
+    ):
+        score(broken, tmp_path / "run")
+    before = shards(tmp_path / "run")
+    failed = score(with_max_failed(broken, 1), tmp_path / "run")
+    assert [one.example_id for one in failed] == ["train-00000007"]
+    assert shards(tmp_path / "run") == before
+    scores = read(broken, tmp_path / "run", "train")
+    assert len(scores.example_ids) == 11
+    assert "train-00000007" not in scores.example_ids
+    assert scores.gold_logprob.isfinite().all()
+    with pytest.raises(ColllmError, match="1 rows failed"):
+        score(broken, tmp_path / "run")
+    rescored = {name for name, when in shards(tmp_path / "run").items() if when != before[name]}
+    assert rescored == {"scores/qwen/part-00001.parquet"}
+
+
+def test_parts_hold_every_example_once(tiny: Collaboration, tiny_run: Path) -> None:
+    folder = ScoreFolder.of(tiny, tiny.data.sources, tiny_run / "scores")
+    whole = folder.read("train")
+    for count in (2, 5, 12):
+        parts = [folder.read("train", Part(rank, count)) for rank in range(count)]
+        assert [name for part in parts for name in part.example_ids] == list(whole.example_ids)
+        for name in ("gold_logprob", "top1", "features"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
+        assert all(len(part.example_ids) == int(part.example.max()) + 1 for part in parts)
+    with pytest.raises(ColllmError, match="12 examples of train are too few for 13 workers"):
+        folder.read("train", Part(0, 13))
+
+
+def test_a_run_may_lie_on_an_object_store(tiny: Collaboration, tiny_run: Path, s3_folder: str) -> None:
+    score(tiny, s3_folder)
+    scores = ScoreFolder.of(tiny, tiny.data.sources, f"{s3_folder}/scores").read("train")
+    torch.testing.assert_close(scores.gold_logprob, read(tiny, tiny_run, "train").gold_logprob)
+    begin = location(f"{s3_folder}/scores/qwen/part-00000.parquet").stat().st_mtime
+    score(tiny, s3_folder)
+    assert location(f"{s3_folder}/scores/qwen/part-00000.parquet").stat().st_mtime == begin
+
+
 def test_examples_are_made_again_where_they_were_deleted(tiny: Collaboration, tiny_run: Path) -> None:
     before = read(tiny, tiny_run, "train")
     shutil.rmtree(tiny_run / "scores/examples")
@@ -212,7 +354,7 @@ def test_a_new_member_with_a_shorter_context_is_refused(tiny: Collaboration, tin
 
 
 def test_bad_data_leaves_nothing_behind(tiny: Collaboration, tmp_path: Path) -> None:
-    with Path(tiny.data.validation).open("a") as file:
+    with Path(str(tiny.data.validation)).open("a") as file:
         file.write("no json\n")
     with pytest.raises(ColllmError, match=r"validation.jsonl:6: is no JSON"):
         score(tiny, tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
-from colllm_ray.data.examples import Example, read_examples
+from colllm_ray.config import Collaboration
+from colllm_ray.data.examples import Example, read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.lab.collaboration import SHIPPED
+from colllm_ray.scoring.score import score
+from colllm_ray.scoring.scores import ScoreFolder
 from colllm_ray.serving.application import serving_http
 from colllm_ray.serving.ask import ask_folder, ask_server
 from tests.commands import free_port
@@ -33,7 +38,9 @@ def url(trained_lab: TrainedCollaboration, ray_local: None) -> Iterator[str]:  #
 @pytest.fixture(scope="module")
 def held_out(trained_lab: TrainedCollaboration) -> list[Example]:
     tokenizer = load_tokenizer(trained_lab.collaboration.base)
-    return list(read_examples(SHIPPED / "test.jsonl", "test", tokenizer, 256))[:QUESTIONS]
+    return list(read_whole(str(SHIPPED / "test.jsonl"), "test", tokenizer, 256, trained_lab.collaboration.data))[
+        :QUESTIONS
+    ]
 
 
 def questions() -> list[str]:
@@ -157,3 +164,45 @@ def test_a_refused_question_is_reported(url: str) -> None:
 def test_an_unreachable_server_is_named() -> None:
     with pytest.raises(ColllmError, match=r"127.0.0.1:\d+: cannot be reached"):
         ask_server(f"http://127.0.0.1:{free_port()}", "hello")
+
+
+@pytest.mark.parametrize("door", ["url", "app"])
+def test_scores_come_from_the_experts_that_run(
+    door: str, url: str, lab: Collaboration, lab_run: Path, tmp_path: Path
+) -> None:
+    """As from models that scoring loads; texts longer than what one step takes in are among them."""
+    shutil.copytree(lab_run / "scores", tmp_path / "scores")
+    shutil.rmtree(tmp_path / "scores" / "math")
+    score(lab, tmp_path, only="math", from_serve=url if door == "url" else lab.name)
+    served, loaded = (
+        ScoreFolder.of(lab, lab.data.sources, run / "scores").read("train") for run in (tmp_path, lab_run)
+    )
+    torch.testing.assert_close(served.gold_logprob, loaded.gold_logprob, atol=1e-4, rtol=0)
+    assert (served.top1 == loaded.top1).float().mean() > 0.999  # ties
+
+
+def test_an_expert_that_runs_with_other_weights_is_refused(url: str, lab: Collaboration, tmp_path: Path) -> None:
+    math = lab.experts[2].model_copy(update={"dtype": "auto"})
+    other = lab.model_copy(update={"experts": (*lab.experts[:2], math)})
+    with pytest.raises(ColllmError, match=r"math is served with the weights \w+ in dtype 'float32'; .* in 'auto'"):
+        score(other, tmp_path, from_serve=url)
+    with pytest.raises(ColllmError, match="this Ray serves no application 'nobody'"):
+        score(lab, tmp_path, from_serve="nobody")
+
+
+@pytest.mark.parametrize(
+    ("member", "ids", "mask", "message"),
+    [
+        ("wolf", [1, 2], [False, True], "there is no member 'wolf'"),
+        ("math", [1, 2], [True, True], "target_mask: must say"),
+        ("math", [1, 99999], [False, True], "is none of the vocabulary"),
+        ("math", [1] * 999, [False, *[True] * 998], "has 999 tokens"),
+    ],
+)
+def test_texts_that_cannot_be_scored_are_refused(
+    url: str, member: str, ids: list[int], mask: list[bool], message: str
+) -> None:
+    body = {"member": member, "texts": [{"input_ids": ids, "target_mask": mask}]}
+    response = httpx.post(f"{url}/v1/colllm/scores", json=body, timeout=60)
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
