@@ -1,0 +1,102 @@
+"""The jobs as users run them: `ray job submit` to a cluster of its own, which asks for its token."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import pytest
+
+from colllm_ray.config import Collaboration
+from colllm_ray.scoring.scores import ScoreFolder
+from tests.commands import DEADLINE_S, free_port, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+RAY = Path(sys.executable).with_name("ray")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    environment: dict[str, str]
+
+    def submit(self, *arguments: object, **environment: str) -> tuple[int, str]:
+        """Exit status and output of `ray job submit -- python ARGUMENTS`."""
+        done = subprocess.run(
+            [RAY, "job", "submit", "--working-dir", ROOT, "--", sys.executable, *map(str, arguments)],
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    port, dashboard = free_port(), free_port()
+    address = f"http://127.0.0.1:{dashboard}"
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_API_SERVER_ADDRESS": address}
+    environment = {**os.environ, **ours}
+    options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4", "--disable-usage-stats"]
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
+    head = subprocess.Popen(
+        [RAY, "start", "--head", "--block", f"--temp-dir={folder}", *options],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _answers(f"{address}/api/version"), "the start of the cluster")
+        yield Cluster(environment)
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+        shutil.rmtree(folder)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url):
+            return True
+    except HTTPError:  # it wants its token
+        return True
+    except URLError:
+        return False
+
+
+def test_a_job_that_succeeds_says_so(cluster: Cluster, tiny: Collaboration, tmp_path: Path) -> None:
+    status, output = cluster.submit("jobs/score.py", tmp_path / "tiny.yaml", "--out", tmp_path / "run")
+    assert status == 0, output
+    assert "score qwen: " in output
+    scores = ScoreFolder.of(tiny, tiny.data.sources, tmp_path / "run/scores").read("train")
+    assert len(scores.example_ids) == 12
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_job_that_fails_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    status, output = cluster.submit("jobs/train.py", tmp_path / "tiny.yaml", "--out", tmp_path / "run")
+    assert status == 1, output
+    assert "run/scores: holds no scores; `colllm score` makes them" in output
+
+
+def test_a_cluster_wants_its_token(cluster: Cluster) -> None:
+    status, output = cluster.submit("jobs/score.py", "--help", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    assert status != 0
+    assert "token" in output.lower()
+
+
+@pytest.mark.parametrize("stage", ["score", "train", "evaluate"])
+def test_each_job_says_what_it_takes(stage: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / "jobs" / f"{stage}.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert f" {stage} [-h]" in done.stdout
