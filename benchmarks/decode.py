@@ -28,7 +28,7 @@ from benchmarks.rivals.reference_protocol import reference_servers
 from benchmarks.script import Script
 from benchmarks.scripted import Local, of_text, prompt, random_spec, script
 from benchmarks.served import Served, forgetful, served
-from colllm_ray.data.examples import read_examples
+from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
@@ -130,11 +130,12 @@ def lab_rows(
     headline: dict[str, float],
 ) -> None:
     """The lab's held-out questions, one after the other, each once plain and once running ahead."""
-    tokenizer = load_tokenizer(lab.collaboration.base)
-    for question in islice(read_examples(SHIPPED / "validation.jsonl", "warm-up", tokenizer, LAB_CONTEXT), LAB_WARM_UP):
+    tokenizer, data = load_tokenizer(lab.collaboration.base), lab.collaboration.data
+    warm_up = read_whole(str(SHIPPED / "validation.jsonl"), "warm-up", tokenizer, LAB_CONTEXT, data)
+    for question in islice(warm_up, LAB_WARM_UP):
         request = AnswerRequest(tuple(question.prompt_ids), LAB_LONGEST, run_ahead="off")
         application.router.answer.remote(request).result()
-    questions = list(read_examples(SHIPPED / "test.jsonl", "test", tokenizer, LAB_CONTEXT))
+    questions = list(read_whole(str(SHIPPED / "test.jsonl"), "test", tokenizer, LAB_CONTEXT, data))
     texts = [tuple(question.prompt_ids) for question in questions[:: len(questions) // plan.lab_questions]]
     requests = [AnswerRequest(text, LAB_LONGEST) for text in texts]
     both, same = _plain_and_ahead(application, requests, LAB_MIDDLE, at_a_time=LAB_BLOCK)

@@ -55,12 +55,16 @@ def write_model(folder: Path, size: Size, seed: int) -> Path:
     return unfinished.rename(out)
 
 
+def invented_words(count: int) -> list[str]:
+    """The same ones in every run."""
+    rng = random.Random("benchmarks/tokenizer")
+    syllables = [consonant + vowel for consonant in "bcdfghjklmnpqrstvwz" for vowel in "aeiou"]
+    return ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(count)]
+
+
 @cache
 def _tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer of exactly VOCABULARY entries: BPE over more invented words than it can hold."""
-    rng = random.Random("benchmarks/tokenizer")
-    syllables = [consonant + vowel for consonant in "bcdfghjklmnpqrstvwz" for vowel in "aeiou"]
-    words = ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(40_000)]
-    tokenizer = train_tokenizer([" ".join(words)], VOCABULARY)
+    tokenizer = train_tokenizer([" ".join(invented_words(40_000))], VOCABULARY)
     assert len(tokenizer) == VOCABULARY, "40 000 words hold more pairs than there are entries"
     return tokenizer

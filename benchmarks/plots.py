@@ -1,4 +1,4 @@
-"""The one kind of chart that the benchmarks draw."""
+"""The charts that the benchmarks draw."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette, which people with colour-blindness can tell apart, without its yellow: too pale on white.
 COLOURS = [colour for i, colour in enumerate(matplotlib.color_sequences["okabe_ito"]) if i != 4]
 MARKERS = "osD^vPX"
+
+
+def bar_chart(path: Path, bars: Mapping[str, float], x_label: str, title: str) -> None:
+    """Writes a PNG with one bar for each name."""
+    figure = Figure(figsize=(7, 1 + 0.5 * len(bars)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.barh(list(bars)[::-1], list(bars.values())[::-1], color=COLOURS[0])
+    axes.set(xlabel=x_label, title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", dpi=150)
 
 
 def line_chart(

@@ -12,7 +12,7 @@ from typing import Literal
 from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish
 from benchmarks.served import Served, forgetful, served
-from colllm_ray.data.examples import read_examples
+from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
@@ -30,7 +30,8 @@ LONGEST = 40  # tokens of an answer
 def main() -> None:
     options = arguments(__doc__ or "").parse_args()
     lab = forgetful(TrainedCollaboration.load(trained_lab(None)))
-    questions = read_examples(SHIPPED / "test.jsonl", "test", load_tokenizer(lab.collaboration.base), 256)
+    tokenizer = load_tokenizer(lab.collaboration.base)
+    questions = read_whole(str(SHIPPED / "test.jsonl"), "test", tokenizer, 256, lab.collaboration.data)
     requests = [AnswerRequest(tuple(question.prompt_ids), LONGEST) for question in questions]
     rounds = 1 if options.quick else 4
     with ray_session(None, lab.collaboration), served(TeamSpec.of(lab), None) as application:
