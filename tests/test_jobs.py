@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +31,19 @@ class Cluster:
 
     def submit(self, *arguments: object, **environment: str) -> tuple[int, str]:
         """Exit status and output of `ray job submit -- python ARGUMENTS`."""
-        done = subprocess.run(
-            [RAY, "job", "submit", "--working-dir", ROOT, "--", sys.executable, *map(str, arguments)],
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            done = subprocess.run(
+                [RAY, "job", "submit", "--working-dir", ROOT, "--", sys.executable, *map(str, arguments)],
+                env={**self.environment, **environment},
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                check=False,
+            )
+            output = done.stdout + done.stderr
+            if "No available agent to submit job, please try again later" not in output or time.monotonic() > deadline:
+                return done.returncode, output
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,8 @@ def cluster() -> Iterator[Cluster]:
     ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_API_SERVER_ADDRESS": address}
     environment = {**os.environ, **ours}
     options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4", "--disable-usage-stats"]
+    # Its agent takes the jobs; where the tests' other Ray has its port, there is none.
+    options += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     folder = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
     head = subprocess.Popen(
         [RAY, "start", "--head", "--block", f"--temp-dir={folder}", *options],

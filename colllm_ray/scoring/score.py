@@ -17,9 +17,8 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.examples import ExampleWriter, finished_examples
 from colllm_ray.scoring.provenance import provenances
-from colllm_ray.scoring.scorer import Scorer, ScoringTask
+from colllm_ray.scoring.scorer import Scorer, ScoringTask, served_by
 from colllm_ray.scoring.scores import FailedScore, ScoreFolder, failed_in_shard
-from colllm_ray.scoring.served import Origin, served_member
 from colllm_ray.scoring.shards import Manifest, check_shard, shard_name
 from colllm_ray.storage import Where, for_each, location, names_in
 
@@ -74,7 +73,8 @@ def score_sources(
                 examples_made_from=made_from["examples"],
                 from_serve=None if member == "base" else from_serve,
             )
-            _check_served(task)
+            if task.from_serve is not None:
+                served_by(task, task.from_serve)  # refused here, rather than in an actor
             work.append(_Work(task, manifest, _failed_rows(task, len(manifest.shards), replace=only is not None)))
         failed = sum(count or 0 for one in work for count in one.failed)
         _run(work, failed > data.max_failed, progress)
@@ -113,19 +113,6 @@ def _chosen(collaboration: Collaboration, only: str | None) -> dict[str, ModelCo
     if only not in members:
         raise ColllmError(f"there is no member {only!r} to score; there are: {', '.join(members)}")
     return {only: members[only]}
-
-
-def _check_served(task: ScoringTask) -> None:
-    """Raises ColllmError where an application serves other weights than the configuration names."""
-    if task.from_serve is None:
-        return
-    origin = served_member(task.from_serve, task.member).origin()
-    wanted = Origin(task.made_from.revision, task.made_from.dtype)
-    if origin != wanted:
-        raise ColllmError(
-            f"{task.member} is served with the weights {origin.revision} in dtype {origin.dtype!r}; the configuration "
-            f"names {wanted.revision} in {wanted.dtype!r} ({task.config.model}); use the same"
-        )
 
 
 def _failed_rows(task: ScoringTask, shards: int, replace: bool) -> list[int | None]:

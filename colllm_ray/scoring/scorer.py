@@ -15,7 +15,7 @@ from colllm_ray.engine.language_model import LanguageModel, weights_revision
 from colllm_ray.engine.target_scores import TargetScorer, TargetScores, Text
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.provenance import Provenance
-from colllm_ray.scoring.served import ServedScorer, served_member
+from colllm_ray.scoring.served import Origin, ServedMember, ServedScorer, served_member
 from colllm_ray.scoring.shards import EXAMPLES, FEATURES, SCORES, list_column, read_shard, shard_name, write_shard
 
 
@@ -51,7 +51,7 @@ class Scorer:
                 raise ColllmError(f"{task.config.model}: its weights changed while it was to score; score again")
             self._texts = TargetScorer(model, task.batch_tokens)
         else:
-            self._texts = ServedScorer(served_member(task.from_serve, task.member), task.batch_tokens)
+            self._texts = ServedScorer(served_by(task, task.from_serve), task.batch_tokens)
         self._tokens = Counter("colllm_scored_tokens", "Tokens of scored examples.", ("member",))
 
     def __call__(self, row: dict[str, int]) -> dict[str, object]:
@@ -94,6 +94,21 @@ class Scorer:
             columns["features"] = {"example_id": ids, "features": _lists(FEATURES, "features", hidden)}
         for table, schema in task.tables.items():
             write_shard(task.scores / table / shard_name(index), columns[table], schema, task.made_from)
+
+
+def served_by(task: ScoringTask, application: str) -> ServedMember:
+    """The task's member of a running application.
+
+    Raises ColllmError where it is not there, or runs with other weights than the configuration names.
+    """
+    served = served_member(application, task.member)
+    origin, wanted = served.origin(), Origin(task.made_from.revision, task.made_from.dtype)
+    if origin != wanted:
+        raise ColllmError(
+            f"{task.member} is served with the weights {origin.revision} in dtype {origin.dtype!r}; the configuration "
+            f"names {wanted.revision} in {wanted.dtype!r} ({task.config.model}); use the same"
+        )
+    return served
 
 
 def _lists(schema: pa.Schema, column: str, tensors: Sequence[Tensor | None]) -> pa.Array:

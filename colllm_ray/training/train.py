@@ -9,13 +9,14 @@ from pathlib import Path
 
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from upath import UPath
 
 from colllm_ray.config import Collaboration, TrainingConfig
 from colllm_ray.deferral.calibration import calibrate
 from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.scores import Part, ScoreFolder
 from colllm_ray.storage import Where, arrow_filesystem, location
 from colllm_ray.training.checkpoint import load_checkpoint, load_head, save_checkpoint
@@ -70,7 +71,14 @@ def _run_trainer(task: WorkerTask, storage: UPath) -> Checkpoint:
         ),
     )
     with epoch_bar(log, task.config.all_epochs):
-        checkpoint = trainer.fit().checkpoint
+        try:
+            checkpoint = trainer.fit().checkpoint
+        except WorkerGroupError as error:
+            for failure in error.worker_failures.values():
+                cause = getattr(failure, "_base_exc", failure)  # Ray's own wrapping, with the worker's traceback
+                if isinstance(cause, ColllmError):
+                    raise cause from error
+            raise
     assert checkpoint is not None, "every epoch leaves a checkpoint"
     return checkpoint
 

@@ -12,6 +12,7 @@ import torch
 from colllm_ray.config import Collaboration
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
+from colllm_ray.storage import location
 from colllm_ray.training.train import train
 from tests.commands import kill_when, start_colllm
 
@@ -57,3 +58,13 @@ def test_a_missing_shard_is_named(tiny: Collaboration, tiny_run: Path) -> None:
     (tiny_run / "scores/features/part-00002.parquet").unlink()
     with pytest.raises(ColllmError, match=r"features/part-00002.parquet: is missing; `colllm score` makes it"):
         train(tiny, tiny_run)
+
+
+def test_a_run_may_lie_on_an_object_store(tiny: Collaboration, tiny_run: Path, s3_folder: str) -> None:
+    location(s3_folder).fs.put(f"{tiny_run}/scores", f"{s3_folder}/scores", recursive=True)
+    trained = train(tiny, s3_folder)
+    loaded = TrainedCollaboration.load(f"{s3_folder}/collaboration")
+    assert torch.equal(loaded.head.weight, trained.head.weight)
+    assert loaded.calibration == trained.calibration
+    assert loaded.collaboration == tiny
+    assert torch.equal(trained.head.weight, train(tiny, tiny_run).head.weight)
