@@ -49,7 +49,7 @@ def test_scores_that_do_not_fit_are_refused(tiny: Collaboration, tiny_run: Path)
     path = tiny_run / "scores/qwen/part-00001.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)
-    with pytest.raises(ColllmError, match=r"scores/qwen: its example ids are not those"):
+    with pytest.raises(ColllmError, match=r"scores/qwen/part-00001.parquet: its example ids are not those"):
         train(tiny, tiny_run)
     assert not (tiny_run / "collaboration").exists()
 
