@@ -90,24 +90,23 @@ def many_rows(tiny: Collaboration, count: int) -> None:
     Path(str(tiny.data.train)).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def check_whole(tiny: Collaboration, run: Path, examples: int) -> None:
-    """No row is lost, none is there twice."""
-    for table in ("base", "mistral", "qwen", "features"):
+def check_base(run: Path, examples: int) -> None:
+    """No row of the base's is lost, none is there twice."""
+    for table in ("base", "features"):
         ids = pq.read_table(run / "scores" / table)["example_id"].to_pylist()
         assert len(ids) == len(set(ids)) == examples + 5
-    assert len(read(tiny, run, "train").example_ids) == examples
 
 
 def drive(config: Path, run: Path, address: str) -> None:
     collaboration = Collaboration.load(config)
     with ray_session(address, collaboration):
-        score(collaboration, run)
+        score(collaboration, run, only="base")
 
 
 def test_a_scoring_that_is_killed_again_and_again_goes_on_where_it_was(tiny: Collaboration, tmp_path: Path) -> None:
     many_rows(tiny, 400)
     run, rng = tmp_path / "run", random.Random(0)
-    moments = sorted(rng.sample(range(1, 400), 5))  # files, of about 500 in the end
+    moments = sorted(rng.sample(range(1, 250), 5))  # files, of about 300 in the end
     drivers = get_context("forkserver")
     drivers.set_forkserver_preload([score.__module__])  # imported once
     finished: dict[str, int] = {}
@@ -122,17 +121,17 @@ def test_a_scoring_that_is_killed_again_and_again_goes_on_where_it_was(tiny: Col
         assert {name: now[name] for name in finished} == finished
         if (run / "scores/examples/manifest.json").exists():  # examples without it are made again
             finished = now
-    score(tiny, run)
+    score(tiny, run, only="base")
     assert len(shards(run)) > len(finished)
     assert {name: shards(run)[name] for name in finished} == finished
-    check_whole(tiny, run, 400)
+    check_base(run, 400)
 
 
 def test_scoring_survives_its_actors(tiny: Collaboration, tmp_path: Path) -> None:
     many_rows(tiny, 400)
     run = tmp_path / "run"
     with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(score, tiny, run)
+        running = thread.submit(score, tiny, run, only="base")
         wait_until(lambda: len(list((run / "scores" / "base").glob("part-*"))) > 5 or running.done(), "some scores")
         killed = [
             process
@@ -144,7 +143,7 @@ def test_scoring_survives_its_actors(tiny: Collaboration, tmp_path: Path) -> Non
         for process in killed:
             process.kill()
         running.result()
-    check_whole(tiny, run, 400)
+    check_base(run, 400)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -306,10 +305,6 @@ def test_rows_that_a_member_cannot_score_are_told_and_left_out(tiny: Collaborati
     assert len(scores.example_ids) == 11
     assert "train-00000007" not in scores.example_ids
     assert scores.gold_logprob.isfinite().all()
-    with pytest.raises(ColllmError, match="1 rows failed"):
-        score(broken, tmp_path / "run")
-    rescored = {name for name, when in shards(tmp_path / "run").items() if when != before[name]}
-    assert rescored == {"scores/qwen/part-00001.parquet"}
 
 
 def test_parts_hold_every_example_once(tiny: Collaboration, tiny_run: Path) -> None:
