@@ -19,7 +19,7 @@ from colllm_ray.scoring.examples import ExampleWriter, finished_examples
 from colllm_ray.scoring.provenance import provenances
 from colllm_ray.scoring.scorer import Scorer, ScoringTask, served_by
 from colllm_ray.scoring.scores import FailedScore, ScoreFolder, failed_in_shard
-from colllm_ray.scoring.shards import Manifest, check_shard, shard_name
+from colllm_ray.scoring.shards import FEATURES, Manifest, check_shard, shard_name
 from colllm_ray.storage import Where, for_each, location, names_in
 
 
@@ -127,13 +127,13 @@ def _failed_rows(task: ScoringTask, shards: int, replace: bool) -> list[int | No
         if not all(shard_name(index) in names for names in present.values()):
             return None
         try:
-            for table, schema in task.tables.items():
-                check_shard(task.scores / table / shard_name(index), schema, task.made_from)
+            if "features" in task.tables:
+                check_shard(task.scores / "features" / shard_name(index), FEATURES, task.made_from)
+            return len(failed_in_shard(task.scores / task.member / shard_name(index), task.made_from))
         except ColllmError:
             if replace:
                 return None
             raise
-        return len(failed_in_shard(task.scores / task.member / shard_name(index), task.made_from))
 
     return for_each(failed, range(shards))
 

@@ -7,7 +7,8 @@ No shard holds rows of two splits.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -102,31 +103,32 @@ def write_shard(path: UPath, columns: Mapping[str, object], schema: pa.Schema, m
 
 def read_shard(path: UPath, schema: pa.Schema, made_from: Provenance, columns: Sequence[str] | None = None) -> pa.Table:
     """A shard's rows, all columns or some. Raises ColllmError where it is missing, corrupt or of another origin."""
-    check_shard(path, schema, made_from)
-    try:
-        with path.open("rb") as file:
-            return pq.read_table(file, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise ColllmError(_unreadable(path, schema, error)) from error
+    with _opened(path, schema, made_from) as shard:
+        return shard.read(columns=columns)
 
 
 def check_shard(path: UPath, schema: pa.Schema, made_from: Provenance) -> None:
     """Raises as `read_shard` does, from the file's footer alone."""
+    with _opened(path, schema, made_from):
+        pass
+
+
+@contextmanager
+def _opened(path: UPath, schema: pa.Schema, made_from: Provenance) -> Iterator[pq.ParquetFile]:
+    """The shard, its footer read and found right."""
     try:
         with path.open("rb") as file:
-            stored = pq.read_schema(file)
+            shard = pq.ParquetFile(file)
+            stored = shard.schema_arrow
+            made_from.check(stored.metadata, path)
+            if not stored.equals(schema):
+                raise ColllmError(f"{path}: its columns are {stored.names}, not {schema.names}; {_again(path, schema)}")
+            yield shard
     except FileNotFoundError as error:
         what = f"delete {path.parent} and score again" if schema == EXAMPLES else "`colllm score` makes it"
         raise ColllmError(f"{path}: is missing; {what}") from error
     except (OSError, pa.ArrowException) as error:
-        raise ColllmError(_unreadable(path, schema, error)) from error
-    made_from.check(stored.metadata, path)
-    if not stored.equals(schema):
-        raise ColllmError(f"{path}: its columns are {stored.names}, not {schema.names}; {_again(path, schema)}")
-
-
-def _unreadable(path: UPath, schema: pa.Schema, error: Exception) -> str:
-    return f"{path}: is no readable Parquet file ({error}); {_again(path, schema)}"
+        raise ColllmError(f"{path}: is no readable Parquet file ({error}); {_again(path, schema)}") from error
 
 
 def _again(path: UPath, schema: pa.Schema) -> str:

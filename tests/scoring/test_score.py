@@ -305,6 +305,10 @@ def test_rows_that_a_member_cannot_score_are_told_and_left_out(tiny: Collaborati
     assert len(scores.example_ids) == 11
     assert "train-00000007" not in scores.example_ids
     assert scores.gold_logprob.isfinite().all()
+    with pytest.raises(ColllmError, match="1 rows failed"):
+        score(broken, tmp_path / "run")
+    rescored = {name for name, when in shards(tmp_path / "run").items() if when != before[name]}
+    assert rescored == {"scores/qwen/part-00001.parquet"}
 
 
 def test_parts_hold_every_example_once(tiny: Collaboration, tiny_run: Path) -> None:

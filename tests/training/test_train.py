@@ -67,3 +67,4 @@ def test_a_run_may_lie_on_an_object_store(tiny: Collaboration, tiny_run: Path, s
     assert torch.equal(loaded.head.weight, trained.head.weight)
     assert loaded.calibration == trained.calibration
     assert loaded.collaboration == tiny
+    assert torch.equal(trained.head.weight, train(tiny, tiny_run).head.weight)
