@@ -32,7 +32,7 @@ from colllm_ray.engine.target_scores import Text, batches_by_length, padded
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
-from colllm_ray.scoring.scores import ScoreFolder
+from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.shards import EXAMPLES, read_shard, shard_name
 from colllm_ray.storage import location
 

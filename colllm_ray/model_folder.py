@@ -1,4 +1,4 @@
-"""A model's folder on this machine: where it lies, or a copy of one that lies behind a URI."""
+"""A model's (or adapter's) folder on this machine: where it lies, or a copy of one that lies behind a URI."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.storage import is_local, location
 
 WEIGHTS = ".safetensors"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"  # what makes a folder one of a model, or of an adapter
 DESCRIPTIONS = (".json", ".jinja", ".model", ".py", ".txt")  # configuration, tokenizer, a model's own code
 
 
@@ -41,7 +42,7 @@ def model_folder(model: str, *, weights: bool) -> str:
 
 def files_revision(model: str) -> str:
     """Names the weights and the configuration behind a URI, as its storage tells them apart (16 hex digits)."""
-    return _name([file for file in _files(model) if file.suffix == WEIGHTS or file.name == "config.json"])
+    return _name([file for file in _files(model) if file.suffix == WEIGHTS or file.name in (CONFIG, ADAPTER_CONFIG)])
 
 
 def _files(model: str) -> list[UPath]:
@@ -49,8 +50,8 @@ def _files(model: str) -> list[UPath]:
         files = sorted((path for path in location(model).iterdir() if path.is_file()), key=str)
     except OSError as error:
         raise ColllmError(f"{model}: cannot be read: {error}") from error
-    if "config.json" not in {file.name for file in files}:
-        raise ColllmError(f"{model}: holds no model: it has no config.json")
+    if not {CONFIG, ADAPTER_CONFIG} & {file.name for file in files}:
+        raise ColllmError(f"{model}: holds no model: it has no {CONFIG}")
     return files
 
 

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 import pytest
 
 from colllm_ray.config import Collaboration
-from colllm_ray.scoring.scores import ScoreFolder
+from colllm_ray.scoring.score_folder import ScoreFolder
 from tests.commands import DEADLINE_S, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,10 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils.logging import disable_progress_bar
 
 from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.engine.adapter import with_adapter
 from colllm_ray.engine.attention import ATTENTION
 from colllm_ray.engine.blocked_linear import block_linear_layers
 from colllm_ray.errors import ColllmError
-from colllm_ray.model_folder import WEIGHTS, files_revision, model_folder
+from colllm_ray.model_folder import ADAPTER_CONFIG, CONFIG, WEIGHTS, files_revision, model_folder
 from colllm_ray.storage import is_local
 
 
@@ -52,6 +53,8 @@ class LanguageModel:
             )
         except (OSError, ValueError, SafetensorError) as error:
             raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
+        if config.adapter is not None:
+            model = with_adapter(model, config.adapter)
         return cls(model.to(config.device), vocab_size)
 
     def prepare_for_steps(self, context: int) -> None:
@@ -161,19 +164,29 @@ def shared_context(collaboration: Collaboration) -> int:
 
 def weights_stamp(config: ModelConfig) -> object:
     """Changes when the model's files do: cheaper than `weights_revision`, but of this machine alone."""
-    if not Path(config.model).is_absolute():
+    folders = [Path(folder) for folder in (config.model, config.adapter) if folder is not None]
+    if not all(folder.is_absolute() for folder in folders):
         return weights_revision(config)
-    files = [file for file in sorted(Path(config.model).iterdir()) if file.is_file()]
+    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def weights_revision(config: ModelConfig) -> str:
-    """Names the exact weights: the commit for a hub id, else a hash of config and weights (16 hex digits)."""
-    if not is_local(config.model):
-        return files_revision(config.model)
-    if not Path(config.model).is_absolute():
-        return str(load_model_config(config)._commit_hash)
-    folder = Path(config.model)
+    """Names the exact weights: the commit for a hub id, else a hash of config and weights (16 hex digits).
+
+    That of an adapter comes behind a plus sign.
+    """
+    if not is_local(config.model) or Path(config.model).is_absolute():
+        revision = _folder_revision(config.model)
+    else:
+        revision = str(load_model_config(config)._commit_hash)
+    return revision if config.adapter is None else f"{revision}+{_folder_revision(config.adapter)}"
+
+
+def _folder_revision(place: str) -> str:
+    if not is_local(place):
+        return files_revision(place)
+    folder = Path(place)
     weights = sorted(folder.glob(f"*{WEIGHTS}"))
     if not weights:
         raise ColllmError(f"{folder}: holds no *.safetensors; weights in other formats are not loaded")
@@ -184,7 +197,8 @@ def weights_revision(config: ModelConfig) -> str:
         except SafetensorError as error:
             raise ColllmError(f"{path}: is no whole safetensors file: {error}") from error
     digest = hashlib.sha256()
-    for path in (folder / "config.json", *weights):
+    descriptions = [folder / name for name in (CONFIG, ADAPTER_CONFIG) if (folder / name).is_file()]
+    for path in (*descriptions, *weights):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -24,7 +24,7 @@ from colllm_ray.engine.language_model import shared_context
 from colllm_ray.evaluation.measures import COLLABORATION, Answered, Evaluation
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.score import score_sources
-from colllm_ray.scoring.scores import ScoreFolder
+from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.serving.application import running_router
 from colllm_ray.storage import Where, delete_folder, location
 

@@ -17,8 +17,8 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.examples import ExampleWriter, finished_examples
 from colllm_ray.scoring.provenance import provenances
+from colllm_ray.scoring.score_folder import FailedScore, ScoreFolder, failed_in_shard
 from colllm_ray.scoring.scorer import Scorer, ScoringTask, served_by
-from colllm_ray.scoring.scores import FailedScore, ScoreFolder, failed_in_shard
 from colllm_ray.scoring.shards import FEATURES, Manifest, check_shard, shard_name
 from colllm_ray.storage import Where, for_each, location, names_in
 

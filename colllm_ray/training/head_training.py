@@ -17,7 +17,7 @@ from torch import Tensor
 from colllm_ray.config import TrainingConfig
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.loss import class_weights, marginal_logprob, weak_labels, weak_loss
-from colllm_ray.scoring.scores import Scores
+from colllm_ray.scoring.scores import FeatureScores
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EpochReport:
 class HeadTraining:
     """Head, optimizer and data of one worker; `epochs_done` counts both phases."""
 
-    def __init__(self, train: Scores, validation: Scores, config: TrainingConfig) -> None:
+    def __init__(self, train: FeatureScores, validation: FeatureScores, config: TrainingConfig) -> None:
         self._config = config
         self._train = train
         self._validation = validation

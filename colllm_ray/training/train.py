@@ -17,7 +17,8 @@ from colllm_ray.config import Collaboration, TrainingConfig
 from colllm_ray.deferral.calibration import calibrate
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
-from colllm_ray.scoring.scores import Part, ScoreFolder
+from colllm_ray.scoring.score_folder import ScoreFolder
+from colllm_ray.scoring.scores import Part
 from colllm_ray.storage import Where, arrow_filesystem, location
 from colllm_ray.training.checkpoint import load_checkpoint, load_head, save_checkpoint
 from colllm_ray.training.head_training import EpochReport, HeadTraining, train_to_the_end

@@ -23,14 +23,15 @@ from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.errors import ColllmError
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
-from colllm_ray.scoring.scores import Part, ScoreFolder, Scores
+from colllm_ray.scoring.score_folder import ScoreFolder
+from colllm_ray.scoring.scores import FeatureScores, Part
 from colllm_ray.storage import location
 from tests.commands import wait_until
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
-def read(collaboration: Collaboration, run: Path, split: str) -> Scores:
+def read(collaboration: Collaboration, run: Path, split: str) -> FeatureScores:
     return ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores").read(split)
 
 

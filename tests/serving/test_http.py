@@ -20,7 +20,7 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.lab.collaboration import SHIPPED
 from colllm_ray.scoring.score import score
-from colllm_ray.scoring.scores import ScoreFolder
+from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.serving.application import serving_http
 from colllm_ray.serving.ask import ask_folder, ask_server
 from tests.commands import free_port

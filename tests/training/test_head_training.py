@@ -11,7 +11,7 @@ from torch import multiprocessing
 
 from colllm_ray.config import TrainingConfig
 from colllm_ray.deferral.loss import marginal_logprob
-from colllm_ray.scoring.scores import Scores
+from colllm_ray.scoring.scores import FeatureScores
 from colllm_ray.training.checkpoint import load_checkpoint, load_head, save_checkpoint
 from colllm_ray.training.head_training import EpochReport, HeadTraining, train_to_the_end
 
@@ -20,14 +20,14 @@ CONFIG = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=64)
 ONE_STEP_AN_EPOCH = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=10_000)
 
 
-def made_scores(seed: int, examples: int = 60) -> Scores:
+def made_scores(seed: int, examples: int = 60) -> FeatureScores:
     """Two experts, each sure where its own direction of the features is positive; the base is sure elsewhere."""
     generator = torch.Generator().manual_seed(seed)
     example = torch.arange(examples).repeat_interleave(5)
     features = torch.randn(len(example), 8, generator=generator).half()
     sure = torch.stack([-features[:, :2].amax(1), features[:, 0], features[:, 1]], dim=1) > 0
     noise = torch.rand(len(example), 3, generator=generator)
-    return Scores(
+    return FeatureScores(
         members=("base", "one", "two"),
         example_ids=tuple(f"train-{i:08d}" for i in range(examples)),
         domains=(None,) * examples,
@@ -79,7 +79,7 @@ def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     assert torch.equal(load_head(tmp_path).weight, interrupted.head.weight)
 
 
-def half(scores: Scores, rank: int) -> Scores:
+def half(scores: FeatureScores, rank: int) -> FeatureScores:
     """The targets of every other example."""
     keep = scores.example % 2 == rank
     tensors = {name: getattr(scores, name)[keep] for name in ("example", "gold_logprob", "top1", "features")}
