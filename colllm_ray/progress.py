@@ -44,4 +44,4 @@ class _ProgressLines(Progress):
             return
         task = self.tasks[task_id]
         line = f"{task.description}: {task.completed:.0f}/{task.total:.0f} {task.fields['note']}"
-        self.console.print(line.rstrip(), highlight=False)
+        self.console.print(line.rstrip(), highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ class LoraConfig(Section):
     """The low-rank adapter of mode `lora`."""
 
     rank: int = Field(16, ge=1, description="Rank of each adapter.")
-    alpha: float = Field(32.0, gt=0, description="Adapters are scaled by alpha / rank.")
+    alpha: int = Field(32, gt=0, description="Adapters are scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before each adapter.")
     targets: tuple[str, ...] = Field(
         (), description="Names of the layers that get one, such as q_proj; all linear ones of the base by default."

@@ -55,7 +55,7 @@ class TeamSpec:
         """Raises ColllmError where the members do not share a tokenizer, or the base is not the head's any more."""
         tokenizer = shared_tokenizer(trained.collaboration)
         base = trained.collaboration.base
-        if weights_revision(base) != trained.base_revision:
+        if not trained.base_fits(weights_revision(base)):
             raise ColllmError(f"{base.model}: has other weights than when the head was trained; train it again")
         return cls(trained, len(tokenizer), shared_context(trained.collaboration), end_tokens(tokenizer))
 

@@ -63,6 +63,14 @@ def calibrate(scores: Tensor, top1: Tensor, example: Tensor, steps: int = 100) -
     )
 
 
+def base_alone(top1: Tensor, example: Tensor) -> Calibration:
+    """The threshold 1, for a head that nobody asks: top1 [N, K] bool, example [N] numbers the examples from 0."""
+    right = top1[:, 0]
+    wrong_in = torch.zeros(int(example.max()) + 1).index_add(0, example, (~right).float())
+    candidate = Candidate(0.0, 1.0, float((wrong_in == 0).float().mean()), float(right.float().mean()))
+    return Calibration(1.0, (candidate,))
+
+
 def _middle_of_the_best(quality: list[list[float]]) -> int:
     """The index in the middle of the longest run of indices whose quality is the best there is."""
     best = max(quality)

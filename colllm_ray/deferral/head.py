@@ -28,6 +28,6 @@ class DeferralHead(nn.Module):
         return head
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """h [N, D] float32 -> s [N, K], s[:, 0] = 0."""
-        scores = nn.functional.linear(hidden, self.weight, self.bias)  # [N, M]
+        """h [N, D] -> s [N, K] float32, s[:, 0] = 0."""
+        scores = nn.functional.linear(hidden.float(), self.weight.float(), self.bias.float())  # [N, M]
         return nn.functional.pad(scores, (1, 0))

@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from colllm_ray.config import Collaboration
+from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.deferral.calibration import Calibration, Candidate
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.errors import ColllmError
 from colllm_ray.storage import Where, local_file, location, written_folder
 
+BASE, ADAPTER = "base", "adapter"  # folders of weights
+BESIDE = "beside"
 DESCRIPTION, HEAD, CALIBRATION = "collaboration.yaml", "head.safetensors", "calibration.json"
 
 
 @dataclass(frozen=True)
 class TrainedCollaboration:
-    """A collaboration with its head and its threshold; `base_revision` names the base's weights that the head reads."""
+    """A collaboration with its head and its threshold.
+
+    `base_revision` names the base's weights that the head reads, as `weights_revision` does; those that lie in the
+    folder itself, all of them or an adapter's, are called `BESIDE`.
+    """
 
     collaboration: Collaboration
     head: DeferralHead
     calibration: Calibration
     base_revision: str
 
-    def save(self, folder: Where) -> None:
-        """Writes collaboration.yaml, head.safetensors and calibration.json, in place of an earlier folder."""
+    def base_fits(self, revision: str) -> bool:
+        """Whether these are the base's weights that the head was trained for."""
+        elsewhere, _, last = self.base_revision.rpartition("+")
+        if last == BESIDE:
+            return revision.startswith(elsewhere)
+        return revision == self.base_revision
+
+    def save(self, folder: Where, weights: Path | None = None) -> None:
+        """Writes collaboration.yaml, head.safetensors and calibration.json, in place of an earlier folder.
+
+        `weights` is a folder that comes along: `base`, or the `adapter` of the base.
+        """
         made_for = {"experts": self._expert_names(), "base_revision": self.base_revision}
         with written_folder(location(folder), last=DESCRIPTION) as unfinished:
             save_file(self.head.state_dict(), unfinished / HEAD, metadata=made_for)
             calibration = json.dumps(asdict(self.calibration), indent=1)
             (unfinished / CALIBRATION).write_text(calibration, encoding="utf-8")
-            (unfinished / DESCRIPTION).write_text(self.collaboration.to_yaml(), encoding="utf-8")
+            description = self.collaboration
+            if weights is not None:
+                shutil.copytree(weights, unfinished / weights.name)
+                description = description.model_copy(update={"base": _with_own_weights(description.base, weights.name)})
+            (unfinished / DESCRIPTION).write_text(description.to_yaml(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Where) -> TrainedCollaboration:
@@ -66,3 +88,9 @@ class TrainedCollaboration:
 
     def _expert_names(self) -> str:
         return json.dumps([expert.name for expert in self.collaboration.experts])
+
+
+def _with_own_weights(base: ModelConfig, name: str) -> ModelConfig:
+    if name == ADAPTER:
+        return base.model_copy(update={"adapter": name})
+    return base.model_copy(update={"model": name, "revision": None, "adapter": None})

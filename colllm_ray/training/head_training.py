@@ -1,4 +1,4 @@
-"""The training of the head on one worker: weak-supervision start, then marginal likelihood.
+"""The training of the head on one worker: weak-supervision start, then the objective.
 
 Every worker holds its share of the examples. A step takes the same fraction of each share and averages over all its
 tokens, so that the result does not depend on how the examples fall to the workers more than their order does.
@@ -7,8 +7,8 @@ tokens, so that the result does not depend on how the examples fall to the worke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -16,32 +16,29 @@ from torch import Tensor
 
 from colllm_ray.config import TrainingConfig
 from colllm_ray.deferral.head import DeferralHead
-from colllm_ray.deferral.loss import class_weights, marginal_logprob, weak_labels, weak_loss
+from colllm_ray.deferral.loss import class_weights, marginal_logprob, weak_labels
+from colllm_ray.deferral.objective import head_objective, weak_objective
 from colllm_ray.scoring.scores import FeatureScores
+from colllm_ray.training.report import Report
 
-
-@dataclass(frozen=True)
-class EpochReport:
-    """Mean losses (nats a target token, over all workers) of one epoch; `phase` is "weak" or "marginal"."""
-
-    epoch: int
-    phase: str
-    loss: float
-    validation_loss: float
-    validation_deferral: float
+VALIDATION_BATCH = 8192  # targets at once
 
 
 class HeadTraining:
-    """Head, optimizer and data of one worker; `epochs_done` counts both phases."""
+    """Head, optimizer and data of one worker; `epochs_done` counts both phases. `prices` [K] in nats."""
 
-    def __init__(self, train: FeatureScores, validation: FeatureScores, config: TrainingConfig) -> None:
+    def __init__(
+        self, train: FeatureScores, validation: FeatureScores, config: TrainingConfig, prices: Sequence[float]
+    ) -> None:
         self._config = config
         self._train = train
         self._validation = validation
         self._labels = weak_labels(train.gold_logprob, train.top1)
         choices = len(train.members)
-        self._weights = class_weights(_summed(torch.bincount(self._labels, minlength=choices)))
-        self._tokens = int(_summed(torch.tensor(len(self._labels))))
+        weights = class_weights(_summed(torch.bincount(self._labels, minlength=choices)))
+        self._weak_start = weak_objective(weights)
+        self._objective = head_objective(config.objective, torch.tensor(prices), weights)
+        self._targets = int(_summed(torch.tensor(len(self._labels))))
         self.head = DeferralHead(train.features.shape[1], choices - 1)
         self.optimizer = torch.optim.AdamW(
             self.head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -52,29 +49,37 @@ class HeadTraining:
     def epochs_left(self) -> int:
         return self._config.all_epochs - self.epochs_done
 
-    def run_epoch(self) -> EpochReport:
+    def run_epoch(self) -> Report:
         """One pass over the target tokens."""
-        weak = self.epochs_done < self._config.weak_epochs
+        is_start = self.epochs_done < self._config.weak_epochs
+        objective = self._weak_start if is_start else self._objective
+        began = time.monotonic()
         total = torch.zeros(())
         for i, batch in enumerate(self._batches()):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate(i)
-            losses = self._weak_losses(batch) if weak else self._marginal_losses(batch)
+            features = self._train.features[batch].float()  # all of them are held in float16 alone
+            losses = objective(self.head(features), self._train.gold_logprob[batch], self._labels[batch])
             total += losses.detach().sum()
             self._step(losses)
+        seconds = time.monotonic() - began
         self.epochs_done += 1
         validation_loss, deferral = self._validate()
-        return EpochReport(
+        return Report(
+            phase="weak start" if is_start else self._config.objective,
             epoch=self.epochs_done,
-            phase="weak" if weak else "marginal",
-            loss=float(_summed(total)) / self._tokens,
+            step=self.epochs_done * self._steps_per_epoch,
+            loss=float(_summed(total)) / self._targets,
+            targets_done=self.epochs_done * self._targets,
+            targets_to_go=self.epochs_left * self._targets,
+            targets_per_second=self._targets / seconds,
             validation_loss=validation_loss,
-            validation_deferral=deferral,
+            deferral=deferral,
         )
 
     @property
     def _steps_per_epoch(self) -> int:
-        return math.ceil(self._tokens / self._config.batch_tokens)
+        return math.ceil(self._targets / self._config.batch_tokens)
 
     def _batches(self) -> Iterator[Tensor]:
         order = torch.Generator().manual_seed(self._config.seed * 10_000 + self.epochs_done)
@@ -84,16 +89,6 @@ class HeadTraining:
     def _learning_rate(self, step: int) -> float:
         done = (self.epochs_done + step / self._steps_per_epoch) / self._config.all_epochs
         return self._config.learning_rate * (1 + math.cos(math.pi * done)) / 2
-
-    def _marginal_losses(self, batch: Tensor) -> Tensor:
-        return -marginal_logprob(self.head(self._features(batch)), self._train.gold_logprob[batch])
-
-    def _weak_losses(self, batch: Tensor) -> Tensor:
-        return weak_loss(self.head(self._features(batch)), self._labels[batch], self._weights)
-
-    def _features(self, batch: Tensor) -> Tensor:
-        """h [N, D] of some training targets; all of them are held in float16 alone."""
-        return self._train.features[batch].float()
 
     def _step(self, losses: Tensor) -> None:
         """Follows the gradient of the mean over the tokens of all workers."""
@@ -106,15 +101,22 @@ class HeadTraining:
         self.optimizer.step()
 
     @torch.no_grad()
-    def _validate(self) -> tuple[float, float]:
-        scores = self.head(self._validation.features.float())
-        loss = -marginal_logprob(scores, self._validation.gold_logprob).sum()
-        deferral = 1 - torch.softmax(scores, dim=-1)[:, 0]
-        sums = _summed(torch.stack([loss, deferral.sum(), torch.tensor(float(len(deferral)))]))
-        return float(sums[0] / sums[2]), float(sums[1] / sums[2])
+    def _validate(self) -> tuple[float, dict[str, float]]:
+        """The marginal negative log-likelihood of a validation target, and the mean of P(Z = k) for each expert."""
+        validation, experts = self._validation, self._validation.members[1:]
+        sums = torch.zeros(2 + len(experts), dtype=torch.float64)
+        for features, logprob in zip(
+            validation.features.split(VALIDATION_BATCH), validation.gold_logprob.split(VALIDATION_BATCH), strict=True
+        ):
+            scores = self.head(features.float())
+            sums[0] += len(scores)
+            sums[1] -= marginal_logprob(scores, logprob).sum()
+            sums[2:] += torch.softmax(scores, dim=-1)[:, 1:].sum(0)
+        targets, loss, *shares = _summed(sums).tolist()
+        return loss / targets, {name: share / targets for name, share in zip(experts, shares, strict=True)}
 
 
-def train_to_the_end(training: HeadTraining, on_epoch: Callable[[EpochReport], None]) -> None:
+def train_to_the_end(training: HeadTraining, on_epoch: Callable[[Report], None]) -> None:
     """Runs the epochs that are left; `on_epoch` hears of each as it ends."""
     while training.epochs_left:
         on_epoch(training.run_epoch())

@@ -1,105 +1,134 @@
-"""The Ray Train job that fits the head: the stage `colllm train`."""
+"""The stage `colllm train`: head, and base with it where it learns too, become a trained collaboration."""
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig, WorkerGroupError
-from ray.train.torch import TorchConfig, TorchTrainer
 from upath import UPath
 
-from colllm_ray.config import Collaboration, TrainingConfig
-from colllm_ray.deferral.calibration import calibrate
-from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.config import Collaboration
+from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.deferral.calibration import base_alone, calibrate
+from colllm_ray.deferral.head import DeferralHead
+from colllm_ray.deferral.trained import BESIDE, TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.score_folder import ScoreFolder
-from colllm_ray.scoring.scores import Part
-from colllm_ray.storage import Where, arrow_filesystem, location
-from colllm_ray.training.checkpoint import load_checkpoint, load_head, save_checkpoint
-from colllm_ray.training.head_training import EpochReport, HeadTraining, train_to_the_end
-from colllm_ray.training.progress import EpochLog, epoch_bar
+from colllm_ray.scoring.scores import FeatureScores
+from colllm_ray.storage import Where, location
+from colllm_ray.training.base_result import BaseResult
+from colllm_ray.training.base_worker import BaseTask, train_base
+from colllm_ray.training.head_checkpoint import load_head
+from colllm_ray.training.head_worker import HeadTask, train_head
+from colllm_ray.training.workers import Workers, run_workers
 
-
-@dataclass(frozen=True)
-class WorkerTask:
-    """What every worker of a run is given."""
-
-    scores: ScoreFolder
-    config: TrainingConfig
+FEATURES_AT_ONCE = 8192
 
 
 def train(collaboration: Collaboration, run: Where) -> TrainedCollaboration:
-    """Trains the head on RUN/scores, chooses the threshold and writes RUN/collaboration.
+    """Trains on RUN/scores as the configuration says, chooses the threshold and writes RUN/collaboration.
 
-    A call that was killed goes on from the last finished epoch when it is repeated. Raises ColllmError where the
-    scores are missing, corrupt or of something else.
+    A call that was killed goes on from the last checkpoint when it is repeated. Raises ColllmError where the scores are
+    missing, corrupt or of something else, and where the base cannot be trained as it is asked to.
     """
-    run = location(run)
+    run, training = location(run), collaboration.training
+    if training.mode == "lora" and collaboration.base.adapter is not None:
+        raise ColllmError("base.adapter: mode lora trains an adapter of its own; merge this one into the model first")
     folder = ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores")
     folder.check_failed(collaboration.data.max_failed)
-    validation = folder.read("validation")
-    checkpoint = _run_trainer(WorkerTask(folder, collaboration.training), run / "training")
-    with checkpoint.as_directory() as checkpoint_folder:
-        head = load_head(Path(checkpoint_folder))
-    with torch.no_grad():
-        calibration = calibrate(head(validation.features.float()), validation.top1, validation.example)
-    trained = TrainedCollaboration(collaboration, head, calibration, folder.made_from["base"].revision)
-    trained.save(run / "collaboration")
-    return trained
+    stage = _Stage(collaboration, folder, folder.read("validation"), run / "training")
+    head = stage.untrained_head() if training.objective == "finetune" else stage.fit_head()
+    if training.mode == "frozen":
+        stage.save_with_frozen_base(head, run / "collaboration")
+    else:
+        stage.train_base(head, run / "collaboration")
+    return TrainedCollaboration.load(run / "collaboration")
 
 
-def _run_trainer(task: WorkerTask, storage: UPath) -> Checkpoint:
-    # Ray Train restores a run of the same name: the name says all that the result depends on.
-    name = hashlib.sha256(repr((task.config, task.scores.made_from)).encode()).hexdigest()[:16]
-    log = storage / name / "epochs.jsonl"
-    filesystem, path = arrow_filesystem(storage)
-    trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"task": task},
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(num_workers=task.config.workers),
-        run_config=RunConfig(
-            name=name,
-            storage_path=path,
-            storage_filesystem=filesystem,
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            callbacks=[EpochLog(log)],
-        ),
-    )
-    with epoch_bar(log, task.config.all_epochs):
-        try:
-            checkpoint = trainer.fit().checkpoint
-        except WorkerGroupError as error:
-            for failure in error.worker_failures.values():
-                cause = getattr(failure, "_base_exc", failure)  # Ray's own wrapping, with the worker's traceback
-                if isinstance(cause, ColllmError):
-                    raise cause from error
-            raise
-    assert checkpoint is not None, "every epoch leaves a checkpoint"
-    return checkpoint
+@dataclass(frozen=True)
+class _Stage:
+    """What the runs of a training have in common; `storage` is where Ray Train keeps them, under names of ours.
+
+    As it goes on with a run of the same name, a name says all that the result depends on.
+    """
+
+    collaboration: Collaboration
+    scores: ScoreFolder
+    validation: FeatureScores
+    storage: UPath
+
+    def untrained_head(self) -> DeferralHead:
+        return DeferralHead(self.validation.features.shape[1], len(self.collaboration.experts))
+
+    def fit_head(self) -> DeferralHead:
+        """The head beside the frozen base."""
+        training = self.collaboration.training
+        task = HeadTask(self.scores, training, self.collaboration.prices)
+        workers = Workers(training.workers, num_gpus=0, max_failures=training.max_failures)
+        checkpoint = run_workers(_head_loop, task, workers, self.storage, self._head_run(), "train head")
+        with checkpoint.as_directory() as folder:
+            return load_head(Path(folder))
+
+    def save_with_frozen_base(self, head: DeferralHead, folder: UPath) -> None:
+        with torch.no_grad():
+            scores = torch.cat([head(features) for features in self.validation.features.split(FEATURES_AT_ONCE)])
+        calibration = calibrate(scores, self.validation.top1, self.validation.example)
+        TrainedCollaboration(self.collaboration, head, calibration, self._base_revision).save(folder)
+
+    def train_base(self, head: DeferralHead, folder: UPath) -> None:
+        """Base and head together, from this head on; saves them."""
+        training, base = self.collaboration.training, self.collaboration.base
+        task = BaseTask(
+            scores=self.scores,
+            training=training,
+            model=base.model_copy(update={"num_gpus": float(training.base.num_gpus)}),
+            vocab_size=len(load_tokenizer(base)),
+            prices=self.collaboration.prices,
+            head=head.state_dict(),
+        )
+        workers = Workers(training.workers, training.base.num_gpus, training.max_failures)
+        checkpoint = run_workers(
+            _base_loop, task, workers, self.storage, self._base_run(), f"train base ({training.mode})"
+        )
+        with checkpoint.as_directory() as name:
+            result = BaseResult.read(Path(name), training.workers)
+            top1 = self.validation.top1.clone()
+            top1[:, 0] = result.validated.base_top1
+            if training.objective == "finetune":
+                calibration = base_alone(top1, self.validation.example)
+            else:
+                calibration = calibrate(result.validated.scores, top1, self.validation.example)
+            revision = BESIDE if training.mode == "full" else f"{self._base_revision}+{BESIDE}"
+            TrainedCollaboration(self.collaboration, result.head, calibration, revision).save(folder, result.weights)
+
+    @property
+    def _base_revision(self) -> str:
+        return self.scores.made_from["base"].revision
+
+    def _head_run(self) -> str:
+        unimportant = {"mode", "base", "max_failures"}
+        config = self.collaboration.training.model_dump(exclude=unimportant)
+        return f"head-{_hash(config, self.collaboration.prices, self.scores.made_from)}"
+
+    def _base_run(self) -> str:
+        config = self.collaboration.training.model_dump(exclude={"max_failures": True, "base": {"checkpoint_steps"}})
+        return f"{config['mode']}-{_hash(config, self._head_run())}"
 
 
-def _train_worker(loop_config: dict[str, WorkerTask]) -> None:
-    task, context = loop_config["task"], ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    train, validation = (task.scores.read(split, Part(rank, workers)) for split in ("train", "validation"))
-    training = HeadTraining(train, validation, task.config)
-    last = ray.train.get_checkpoint()
-    if last is not None:
-        with last.as_directory() as folder:
-            training.epochs_done = load_checkpoint(Path(folder), training.head, training.optimizer)
+def _head_loop(loop_config: Mapping[str, HeadTask]) -> None:
+    train_head(loop_config["task"])
 
-    def report(epoch: EpochReport) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
-            if rank == 0:
-                save_checkpoint(Path(folder), training.head, training.optimizer, training.epochs_done)
-                checkpoint = Checkpoint.from_directory(folder)
-            ray.train.report(asdict(epoch), checkpoint=checkpoint)
 
-    train_to_the_end(training, report)
+def _base_loop(loop_config: Mapping[str, BaseTask]) -> None:
+    task = loop_config["task"]
+    if not task.training.base.num_gpus:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed takes what it finds, once it is imported
+    train_base(task)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

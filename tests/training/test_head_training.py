@@ -12,11 +12,13 @@ from torch import multiprocessing
 from colllm_ray.config import TrainingConfig
 from colllm_ray.deferral.loss import marginal_logprob
 from colllm_ray.scoring.scores import FeatureScores
-from colllm_ray.training.checkpoint import load_checkpoint, load_head, save_checkpoint
-from colllm_ray.training.head_training import EpochReport, HeadTraining, train_to_the_end
+from colllm_ray.training.head_checkpoint import load_checkpoint, load_head, save_checkpoint
+from colllm_ray.training.head_training import HeadTraining, train_to_the_end
+from colllm_ray.training.report import Report
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 CONFIG = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=64)
+NO_PRICES = (0.0, 0.0, 0.0)
 ONE_STEP_AN_EPOCH = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=10_000)
 
 
@@ -38,15 +40,15 @@ def made_scores(seed: int, examples: int = 60) -> FeatureScores:
     )
 
 
-def run(training: HeadTraining) -> list[EpochReport]:
-    reports: list[EpochReport] = []
+def run(training: HeadTraining) -> list[Report]:
+    reports: list[Report] = []
     train_to_the_end(training, reports.append)
     return reports
 
 
 def test_losses_are_those_of_the_golden_file() -> None:
     """After a change of the training that is meant, write the new losses into the file."""
-    reports = run(HeadTraining(made_scores(0), made_scores(1), CONFIG))
+    reports = run(HeadTraining(made_scores(0), made_scores(1), CONFIG, NO_PRICES))
     golden = json.loads(GOLDEN.read_text())
     assert [report.phase for report in reports] == [row["phase"] for row in golden]
     for key in ("loss", "validation_loss", "validation_deferral"):
@@ -55,7 +57,7 @@ def test_losses_are_those_of_the_golden_file() -> None:
 
 def test_the_mixture_becomes_better_than_its_best_member() -> None:
     validation = made_scores(1)
-    training = HeadTraining(made_scores(0), validation, CONFIG)
+    training = HeadTraining(made_scores(0), validation, CONFIG, NO_PRICES)
     last = run(training)[-1]
     best_member = float(-validation.gold_logprob.mean(0).max())
     assert last.validation_loss < 0.5 * best_member
@@ -65,13 +67,13 @@ def test_the_mixture_becomes_better_than_its_best_member() -> None:
 
 
 def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    undisturbed = HeadTraining(made_scores(0), made_scores(1), CONFIG)
+    undisturbed = HeadTraining(made_scores(0), made_scores(1), CONFIG, NO_PRICES)
     run(undisturbed)
-    interrupted = HeadTraining(made_scores(0), made_scores(1), CONFIG)
+    interrupted = HeadTraining(made_scores(0), made_scores(1), CONFIG, NO_PRICES)
     for _ in range(4):
         interrupted.run_epoch()
     save_checkpoint(tmp_path, interrupted.head, interrupted.optimizer, interrupted.epochs_done)
-    resumed = HeadTraining(made_scores(0), made_scores(1), CONFIG)
+    resumed = HeadTraining(made_scores(0), made_scores(1), CONFIG, NO_PRICES)
     resumed.epochs_done = load_checkpoint(tmp_path, resumed.head, resumed.optimizer)
     assert len(run(resumed)) == 4
     assert torch.equal(resumed.head.weight, undisturbed.head.weight)
@@ -89,7 +91,7 @@ def half(scores: FeatureScores, rank: int) -> FeatureScores:
 def train_rank(rank: int, folder: str) -> None:
     """One of two workers; rank 0 writes its reports."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    reports = run(HeadTraining(half(made_scores(0), rank), half(made_scores(1), rank), ONE_STEP_AN_EPOCH))
+    reports = run(HeadTraining(half(made_scores(0), rank), half(made_scores(1), rank), ONE_STEP_AN_EPOCH, NO_PRICES))
     if rank == 0:
         (Path(folder) / "reports.json").write_text(json.dumps([asdict(report) for report in reports]))
     dist.destroy_process_group()
@@ -99,7 +101,9 @@ def test_two_workers_follow_the_gradient_of_one(tmp_path: Path) -> None:
     """With all tokens in one step, how they fall to the workers makes no difference."""
     multiprocessing.spawn(train_rank, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     together = json.loads((tmp_path / "reports.json").read_text())
-    alone = [asdict(report) for report in run(HeadTraining(made_scores(0), made_scores(1), ONE_STEP_AN_EPOCH))]
+    alone = [
+        asdict(report) for report in run(HeadTraining(made_scores(0), made_scores(1), ONE_STEP_AN_EPOCH, NO_PRICES))
+    ]
     for row, expected in zip(together, alone, strict=True):
         for key in ("loss", "validation_loss", "validation_deferral"):
             assert row[key] == pytest.approx(expected[key], abs=1e-5)

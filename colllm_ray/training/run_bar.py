@@ -1,0 +1,55 @@
+"""A bar that follows a run, and says what the last report did."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from upath import UPath
+
+from colllm_ray.progress import progress_bars
+from colllm_ray.storage import is_local
+from colllm_ray.training.report import Report
+from colllm_ray.training.run_log import read_reports
+
+
+@contextmanager
+def run_bar(folder: UPath, title: str) -> Iterator[None]:
+    """Shows the target tokens that are done, in all epochs, while the body runs."""
+    done = threading.Event()
+    poll_seconds = 0.2 if is_local(folder) else 2.0
+    with progress_bars() as progress:
+        bar = progress.add_task(title, total=None, note="")
+
+        def show() -> None:
+            if reports := read_reports(folder):
+                last = reports[-1]
+                total = last.targets_done + last.targets_to_go
+                progress.update(bar, completed=last.targets_done, total=total, note=_note(reports))
+
+        def follow() -> None:
+            while not done.wait(poll_seconds):
+                show()
+
+        follower = threading.Thread(target=follow, name="run-bar", daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            done.set()
+            follower.join()
+            show()
+
+
+def _note(reports: list[Report]) -> str:
+    last = reports[-1]
+    left = timedelta(seconds=round(last.targets_to_go / last.targets_per_second))
+    parts = [f"epoch {last.epoch}", f"loss {last.loss:.4f}"]
+    validated = next(
+        (report.validation_loss for report in reversed(reports) if report.validation_loss is not None), None
+    )
+    if validated is not None:
+        parts.append(f"validation {validated:.4f}")
+    return ", ".join([*parts, f"{last.targets_per_second:,.0f} targets/s", f"{left} left"])

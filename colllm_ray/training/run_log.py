@@ -1,0 +1,121 @@
+"""The course of a run as it is kept: its reports as JSON lines, for TensorBoard, and as metrics of Ray.
+
+Ray Train's controller hears the reports, after the checkpoint that came with one is safe.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray.train import Checkpoint, UserCallback
+from ray.util.metrics import Counter, Gauge
+from tensorboardX import SummaryWriter
+from upath import UPath
+
+from colllm_ray.storage import write_whole
+from colllm_ray.training.report import Report
+
+REPORTS = "reports.jsonl"
+EVENTS = "events.out.tfevents.colllm"
+
+
+class RunLog(UserCallback):
+    """Keeps what the first worker reports in the run's folder; a run that goes on goes on in the same files."""
+
+    def __init__(self, folder: UPath) -> None:
+        self._folder = folder
+        self._keepers: tuple[_Lines, _Events, _Metrics] | None = None
+
+    def after_report(
+        self,
+        run_context: object,  # noqa: ARG002 (Ray Train's signature)
+        metrics: list[dict[str, Any]],
+        checkpoint: Checkpoint | None,  # noqa: ARG002
+    ) -> None:
+        if self._keepers is None:  # here, because they do not travel to the controller
+            before = read_reports(self._folder)
+            self._keepers = (_Lines(self._folder, before), _Events(self._folder, before), _Metrics(self._folder.name))
+        for keeper in self._keepers:
+            keeper.keep(Report(**metrics[0]))
+
+
+def read_reports(folder: UPath) -> list[Report]:
+    """The reports of a run, oldest first."""
+    try:
+        lines = (folder / REPORTS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [Report(**json.loads(line)) for line in lines]
+
+
+# Both files are written whole each time: object stores cannot append.
+
+
+class _Lines:
+    def __init__(self, folder: UPath, before: list[Report]) -> None:
+        self._path = folder / REPORTS
+        self._content = b"".join(map(_line, before))
+
+    def keep(self, report: Report) -> None:
+        self._content += _line(report)
+        write_whole(self._path, self._content)
+
+
+def _line(report: Report) -> bytes:
+    return json.dumps(asdict(report)).encode() + b"\n"
+
+
+class _Events:
+    """For TensorBoard, which is to be started on the folder or one above it."""
+
+    def __init__(self, folder: UPath, before: list[Report]) -> None:
+        self._path = folder / EVENTS
+        self._local = Path(tempfile.mkdtemp(prefix="colllm-events-"))
+        self._writer = SummaryWriter(str(self._local))
+        for report in before:
+            self._add(report)
+
+    def keep(self, report: Report) -> None:
+        self._add(report)
+        self._writer.flush()
+        (written,) = self._local.iterdir()
+        write_whole(self._path, written.read_bytes())
+
+    def _add(self, report: Report) -> None:
+        scalars = {"loss/train": report.loss, "targets_per_second": report.targets_per_second}
+        if report.validation_loss is not None:
+            scalars["loss/validation"] = report.validation_loss
+        scalars.update({f"deferral/{expert}": share for expert, share in (report.deferral or {}).items()})
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, report.step, report.time)
+
+
+class _Metrics:
+    """On Ray's Prometheus endpoint; `run` is the run's name."""
+
+    def __init__(self, run: str) -> None:
+        tags = ("run",)
+        self._run = {"run": run}
+        self._loss = Gauge("colllm_training_loss", "Mean of the objective in the epoch so far, nats a target.", tags)
+        self._validation = Gauge("colllm_validation_loss", "Of the last validation, nats a target.", tags)
+        self._deferral = Gauge("colllm_deferral_share", "Mean of P(Z = k) in the last validation.", (*tags, "expert"))
+        self._speed = Gauge("colllm_training_targets_per_second", "Target tokens a second.", tags)
+        self._to_go = Gauge("colllm_training_targets_to_go", "Target tokens that are left of a training.", tags)
+        self._done = Counter("colllm_trained_targets", "Target tokens, counted in each epoch.", tags)
+        self._counted: int | None = None
+
+    def keep(self, report: Report) -> None:
+        self._loss.set(report.loss, self._run)
+        self._speed.set(report.targets_per_second, self._run)
+        self._to_go.set(report.targets_to_go, self._run)
+        if report.validation_loss is not None:
+            self._validation.set(report.validation_loss, self._run)
+        for expert, share in (report.deferral or {}).items():
+            self._deferral.set(share, {**self._run, "expert": expert})
+        if self._counted is not None and report.targets_done > self._counted:
+            self._done.inc(report.targets_done - self._counted, self._run)
+        self._counted = report.targets_done
