@@ -213,7 +213,7 @@ def tiny(write_tiny: WriteTiny, tmp_path: Path) -> Collaboration:
 
 
 @pytest.fixture(scope="session")
-def _scored_tiny(
+def scored_tiny(
     write_tiny: WriteTiny,
     ray_local: None,  # noqa: ARG001
     tmp_path_factory: pytest.TempPathFactory,
@@ -224,7 +224,7 @@ def _scored_tiny(
 
 
 @pytest.fixture
-def tiny_run(_scored_tiny: Path, tmp_path: Path) -> Path:
+def tiny_run(scored_tiny: Path, tmp_path: Path) -> Path:
     """A run folder that holds the scores of `tiny`, the test's own to change."""
-    shutil.copytree(_scored_tiny, tmp_path / "run")
+    shutil.copytree(scored_tiny, tmp_path / "run")
     return tmp_path / "run"

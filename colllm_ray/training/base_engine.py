@@ -48,7 +48,7 @@ def build_engine(
     del shares_weights
     output_layer = base.get_output_embeddings()
     if training.base.gradient_checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
+        base.activation_checkpointing_enable({"use_reentrant": False})
     if training.mode == "lora":
         base = _with_new_adapter(base, training, model)
     module = BaseWithHead(base, output_layer, head, vocab_size).train()
@@ -123,7 +123,7 @@ def _warmup_then_cosine(warmup: float, steps: int, optimizer: torch.optim.Optimi
 def _gathered(module: torch.nn.Module) -> dict[str, Tensor]:
     """The weights that learn, on the first worker's CPU; others get nothing."""
     whole = {}
-    for name, weight in module.named_parameters(remove_duplicate=False):
+    for name, weight in module.named_parameters():
         if weight.requires_grad:
             with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
                 if dist.get_rank() == 0:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from colllm_ray.training.report import Report
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 CONFIG = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=64)
+COMPARED = ("loss", "validation_loss", "validation_deferral")
 NO_PRICES = (0.0, 0.0, 0.0)
 ONE_STEP_AN_EPOCH = TrainingConfig(epochs=6, weak_epochs=2, batch_tokens=10_000)
 
@@ -40,19 +41,47 @@ def made_scores(seed: int, examples: int = 60) -> FeatureScores:
     )
 
 
+def numbers(report: Report) -> dict[str, float]:
+    """What of a report does not depend on the clock."""
+    assert report.validation_loss is not None
+    assert report.deferral is not None
+    return {
+        "loss": report.loss,
+        "validation_loss": report.validation_loss,
+        "validation_deferral": sum(report.deferral.values()),
+    }
+
+
 def run(training: HeadTraining) -> list[Report]:
     reports: list[Report] = []
     train_to_the_end(training, reports.append)
     return reports
 
 
-def test_losses_are_those_of_the_golden_file() -> None:
+@pytest.mark.parametrize(
+    ("name", "config", "prices"),
+    [
+        ("marginal", CONFIG, NO_PRICES),
+        ("weak", CONFIG.model_copy(update={"objective": "weak"}), NO_PRICES),
+        ("priced", CONFIG, (0.0, 0.5, 2.0)),
+    ],
+)
+def test_losses_are_those_of_the_golden_file(name: str, config: TrainingConfig, prices: tuple[float, ...]) -> None:
     """After a change of the training that is meant, write the new losses into the file."""
-    reports = run(HeadTraining(made_scores(0), made_scores(1), CONFIG, NO_PRICES))
-    golden = json.loads(GOLDEN.read_text())
+    reports = run(HeadTraining(made_scores(0), made_scores(1), config, prices))
+    golden = json.loads(GOLDEN.read_text())[name]
     assert [report.phase for report in reports] == [row["phase"] for row in golden]
-    for key in ("loss", "validation_loss", "validation_deferral"):
-        assert [getattr(report, key) for report in reports] == pytest.approx([row[key] for row in golden], abs=1e-5)
+    for key in COMPARED:
+        assert [row[key] for row in map(numbers, reports)] == pytest.approx([row[key] for row in golden], abs=1e-5)
+
+
+def test_a_dear_expert_is_called_less() -> None:
+    shares = []
+    for price in (0.0, 0.5, 2.0):
+        last = run(HeadTraining(made_scores(0), made_scores(1), CONFIG, (0.0, 0.0, price)))[-1]
+        assert last.deferral is not None
+        shares.append(last.deferral["two"])
+    assert shares[0] > shares[1] > shares[2]
 
 
 def test_the_mixture_becomes_better_than_its_best_member() -> None:
@@ -60,6 +89,7 @@ def test_the_mixture_becomes_better_than_its_best_member() -> None:
     training = HeadTraining(made_scores(0), validation, CONFIG, NO_PRICES)
     last = run(training)[-1]
     best_member = float(-validation.gold_logprob.mean(0).max())
+    assert last.validation_loss is not None
     assert last.validation_loss < 0.5 * best_member
     with torch.no_grad():
         again = -marginal_logprob(training.head(validation.features.float()), validation.gold_logprob).mean()
@@ -93,7 +123,7 @@ def train_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     reports = run(HeadTraining(half(made_scores(0), rank), half(made_scores(1), rank), ONE_STEP_AN_EPOCH, NO_PRICES))
     if rank == 0:
-        (Path(folder) / "reports.json").write_text(json.dumps([asdict(report) for report in reports]))
+        (Path(folder) / "reports.json").write_text(json.dumps([numbers(report) for report in reports]))
     dist.destroy_process_group()
 
 
@@ -101,9 +131,8 @@ def test_two_workers_follow_the_gradient_of_one(tmp_path: Path) -> None:
     """With all tokens in one step, how they fall to the workers makes no difference."""
     multiprocessing.spawn(train_rank, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     together = json.loads((tmp_path / "reports.json").read_text())
-    alone = [
-        asdict(report) for report in run(HeadTraining(made_scores(0), made_scores(1), ONE_STEP_AN_EPOCH, NO_PRICES))
-    ]
+    training = HeadTraining(made_scores(0), made_scores(1), ONE_STEP_AN_EPOCH, NO_PRICES)
+    alone = [numbers(report) for report in run(training)]
     for row, expected in zip(together, alone, strict=True):
-        for key in ("loss", "validation_loss", "validation_deferral"):
+        for key in COMPARED:
             assert row[key] == pytest.approx(expected[key], abs=1e-5)
