@@ -28,6 +28,7 @@ class DeferralHead(nn.Module):
         return head
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """h [N, D] -> s [N, K] float32, s[:, 0] = 0."""
-        scores = nn.functional.linear(hidden.float(), self.weight.float(), self.bias.float())  # [N, M]
+        """h [N, D] -> s [N, K] in float32 at least, s[:, 0] = 0."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        scores = nn.functional.linear(hidden.to(dtype), self.weight.to(dtype), self.bias.to(dtype))  # [N, M]
         return nn.functional.pad(scores, (1, 0))

@@ -13,7 +13,9 @@ from typing import Any
 
 from ray.train import Checkpoint, UserCallback
 from ray.util.metrics import Counter, Gauge
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 from upath import UPath
 
 from colllm_ray.storage import write_whole
@@ -74,24 +76,28 @@ class _Events:
 
     def __init__(self, folder: UPath, before: list[Report]) -> None:
         self._path = folder / EVENTS
-        self._local = Path(tempfile.mkdtemp(prefix="colllm-events-"))
-        self._writer = SummaryWriter(str(self._local))
+        self._local = Path(tempfile.mkdtemp(prefix="colllm-events-")) / EVENTS
+        self._writer = RecordWriter(str(self._local))
+        self._write(Event(file_version="brain.Event:2"))
         for report in before:
-            self._add(report)
+            self._write(_event(report))
 
     def keep(self, report: Report) -> None:
-        self._add(report)
+        self._write(_event(report))
         self._writer.flush()
-        (written,) = self._local.iterdir()
-        write_whole(self._path, written.read_bytes())
+        write_whole(self._path, self._local.read_bytes())
 
-    def _add(self, report: Report) -> None:
-        scalars = {"loss/train": report.loss, "targets_per_second": report.targets_per_second}
-        if report.validation_loss is not None:
-            scalars["loss/validation"] = report.validation_loss
-        scalars.update({f"deferral/{expert}": share for expert, share in (report.deferral or {}).items()})
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, report.step, report.time)
+    def _write(self, event: Event) -> None:
+        self._writer.write(event.SerializeToString())
+
+
+def _event(report: Report) -> Event:
+    scalars = {"loss/train": report.loss, "targets_per_second": report.targets_per_second}
+    if report.validation_loss is not None:
+        scalars["loss/validation"] = report.validation_loss
+    scalars.update({f"deferral/{expert}": share for expert, share in (report.deferral or {}).items()})
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+    return Event(wall_time=report.time, step=report.step, summary=Summary(value=values))
 
 
 class _Metrics:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,15 +13,18 @@ from colllm_ray.config import Collaboration
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.storage import location
+from colllm_ray.training.report import Report
+from colllm_ray.training.run_log import read_reports
 from colllm_ray.training.train import train
 from tests.commands import kill_when, start_colllm
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
-def epochs_logged(run: Path) -> list[dict[str, float]]:
-    lines = [line for log in run.glob("training/*/epochs.jsonl") for line in log.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+def reports_of(run: Path, kind: str = "head") -> list[Report]:
+    """Without what depends on the clock."""
+    reports = [report for folder in run.glob(f"training/{kind}-*") for report in read_reports(location(folder))]
+    return [replace(report, time=0.0, targets_per_second=0.0) for report in reports]
 
 
 def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(
@@ -31,18 +34,18 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(
     shutil.copytree(tiny_run, killed)
     undisturbed = train(tiny, tiny_run)
     process = start_colllm("train", tmp_path / "tiny.yaml", "--out", killed)
-    kill_when(process, signal.SIGKILL, lambda: len(epochs_logged(killed)) >= 4)
+    kill_when(process, signal.SIGKILL, lambda: len(reports_of(killed)) >= 4)
     assert not (killed / "collaboration").exists()
     resumed = train(tiny, killed)
     assert torch.equal(resumed.head.weight, undisturbed.head.weight)
-    assert [row["epoch"] for row in epochs_logged(killed)] == list(range(1, 14))
-    assert epochs_logged(killed) == epochs_logged(tiny_run)
+    assert [report.epoch for report in reports_of(killed)] == list(range(1, 14))
+    assert reports_of(killed) == reports_of(tiny_run)
     loaded = TrainedCollaboration.load(killed / "collaboration")
     assert torch.equal(loaded.head.weight, resumed.head.weight)
     assert loaded.calibration == undisturbed.calibration
     repeated = train(tiny, killed)
     assert torch.equal(repeated.head.weight, undisturbed.head.weight)
-    assert len(epochs_logged(killed)) == 13  # nothing was left to do
+    assert len(reports_of(killed)) == 13  # nothing was left to do
 
 
 def test_scores_that_do_not_fit_are_refused(tiny: Collaboration, tiny_run: Path) -> None:

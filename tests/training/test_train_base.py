@@ -1,0 +1,102 @@
+"""Bases that learn, by real Ray Train workers."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from colllm_ray.config import Collaboration, TrainingConfig
+from colllm_ray.decoding.team import TeamSpec
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.engine.language_model import LanguageModel, weights_revision
+from colllm_ray.errors import ColllmError
+from colllm_ray.storage import location
+from colllm_ray.training.run_log import EVENTS, read_reports
+from colllm_ray.training.train import train
+from tests.commands import wait_until
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+HEAD = {"epochs": 2, "weak_epochs": 1, "batch_tokens": 64}
+
+
+def learning(tiny: Collaboration, **training: object) -> Collaboration:
+    return tiny.model_copy(update={"training": TrainingConfig.model_validate({**HEAD, **training})})
+
+
+def training_workers() -> list[psutil.Process]:
+    """The Ray Train workers that this process's Ray runs."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any("RayTrainWorker" in part for part in process.cmdline())
+    ]
+
+
+def test_a_killed_worker_is_replaced_and_the_training_ends_as_an_undisturbed_one(
+    tiny: Collaboration, tiny_run: Path, tmp_path: Path
+) -> None:
+    base = {"epochs": 12, "batch_size": 4, "micro_batch_size": 1, "learning_rate": 1e-3, "checkpoint_steps": 2}
+    collaboration = learning(tiny, mode="full", base=base)
+    undisturbed_run = tmp_path / "undisturbed"
+    shutil.copytree(tiny_run, undisturbed_run)
+    undisturbed = train(collaboration, undisturbed_run)
+
+    def reports(run: Path) -> list[tuple[int, float, float | None]]:
+        kept = [one for folder in run.glob("training/full-*") for one in read_reports(location(folder))]
+        return [(one.step, one.loss, one.validation_loss) for one in kept]
+
+    def kill_one() -> None:
+        wait_until(lambda: bool(reports(tiny_run)), "the first checkpoint of the base")
+        training_workers()[0].kill()
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_one)
+        killed = train(collaboration, tiny_run)
+        killing.result()
+    # What was reported and not yet kept when the worker died is reported again.
+    assert dict.fromkeys(reports(tiny_run)) == dict.fromkeys(reports(undisturbed_run))
+    assert len(reports(undisturbed_run)) == 18 + 6
+    assert killed.calibration == undisturbed.calibration
+    assert torch.equal(killed.head.weight, undisturbed.head.weight)
+    assert weights_revision(killed.collaboration.base) == weights_revision(undisturbed.collaboration.base)
+    (events,) = tiny_run.glob(f"training/full-*/{EVENTS}")
+    assert events.stat().st_size > 1000
+
+
+def test_an_adapter_is_trained_and_comes_with_the_collaboration(
+    tiny: Collaboration, tiny_run: Path, tmp_path: Path
+) -> None:
+    base = {"epochs": 2, "batch_size": 4, "micro_batch_size": 1, "learning_rate": 1e-2, "lora": {"rank": 4}}
+    trained = train(learning(tiny, mode="lora", base=base), tiny_run)
+    assert TeamSpec.of(trained).trained is trained
+    ids, wanted = torch.tensor([[5, 6, 7]]), torch.tensor([0, 1, 2])
+    plain, _ = LanguageModel.load(tiny.base, 300).forward(ids, wanted)
+    adapted, _ = LanguageModel.load(trained.collaboration.base, 300).forward(ids, wanted)
+    assert float((adapted - plain).abs().max()) > 0.01
+    revision = weights_revision(trained.collaboration.base)
+    shutil.move(tiny_run / "collaboration", tmp_path / "elsewhere")  # it needs nothing of the run
+    moved = TrainedCollaboration.load(tmp_path / "elsewhere")
+    assert weights_revision(moved.collaboration.base) == revision
+    assert TeamSpec.of(moved).trained is moved
+    with pytest.raises(ColllmError, match="mode lora trains an adapter of its own"):
+        train(moved.collaboration, tiny_run)
+
+
+@pytest.mark.parametrize(
+    ("base", "error"),
+    [
+        ({"lora": {"targets": ["nothing"]}}, "training.base.lora: does not fit .*nothing"),
+        ({"deepspeed": {"zero_optimization": {"stage": 7}}}, "training.base.deepspeed: DeepSpeed refuses it"),
+    ],
+)
+def test_what_the_user_has_to_change_is_told_at_once(
+    base: dict[str, object], error: str, tiny: Collaboration, tiny_run: Path
+) -> None:
+    with pytest.raises(ColllmError, match=error):
+        train(learning(tiny, mode="lora", base=base), tiny_run)
