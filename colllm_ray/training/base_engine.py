@@ -16,6 +16,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 from transformers.integrations import HfDeepSpeedConfig
 
 from colllm_ray.config import ModelConfig, TrainingConfig
@@ -51,6 +52,8 @@ def build_engine(
         base.activation_checkpointing_enable({"use_reentrant": False})
     if training.mode == "lora":
         base = _with_new_adapter(base, training, model)
+    else:
+        _check_that_it_can_be_saved(base, model)
     module = BaseWithHead(base, output_layer, head, vocab_size).train()
     try:
         engine, *_ = deepspeed.initialize(
@@ -89,6 +92,14 @@ def _is_bfloat16(model: ModelConfig) -> bool:
     if model.dtype == "auto":
         return getattr(load_model_config(model), "dtype", None) == torch.bfloat16
     return model.dtype == "bfloat16"
+
+
+def _check_that_it_can_be_saved(base: PreTrainedModel, model: ModelConfig) -> None:
+    """Hours before it is: transformers refuses to write generation settings that contradict each other."""
+    try:
+        base.generation_config.validate(strict=True)
+    except ValueError as error:
+        raise ColllmError(f"{model.model}: its generation_config.json is wrong; mend or delete it: {error}") from error
 
 
 def _with_new_adapter(base: torch.nn.Module, training: TrainingConfig, model: ModelConfig) -> torch.nn.Module:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load, save
 from upath import UPath
 
 from colllm_ray.config import Collaboration
@@ -19,7 +20,7 @@ from colllm_ray.deferral.trained import BESIDE, TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.scores import FeatureScores
-from colllm_ray.storage import Where, location
+from colllm_ray.storage import Where, location, write_whole
 from colllm_ray.training.base_result import BaseResult
 from colllm_ray.training.base_worker import BaseTask, train_base
 from colllm_ray.training.head_checkpoint import load_head
@@ -65,13 +66,18 @@ class _Stage:
         return DeferralHead(self.validation.features.shape[1], len(self.collaboration.experts))
 
     def fit_head(self) -> DeferralHead:
-        """The head beside the frozen base."""
+        """The head beside the frozen base; one that an earlier call has fitted is taken as it is."""
         training = self.collaboration.training
+        fitted = self.storage / self._head_run() / "head.safetensors"
+        if fitted.is_file():
+            return DeferralHead.from_tensors(load(fitted.read_bytes()))
         task = HeadTask(self.scores, training, self.collaboration.prices)
         workers = Workers(training.workers, num_gpus=0, max_failures=training.max_failures)
         checkpoint = run_workers(_head_loop, task, workers, self.storage, self._head_run(), "train head")
         with checkpoint.as_directory() as folder:
-            return load_head(Path(folder))
+            head = load_head(Path(folder))
+        write_whole(fitted, save(head.state_dict()))
+        return head
 
     def save_with_frozen_base(self, head: DeferralHead, folder: UPath) -> None:
         with torch.no_grad():

@@ -15,6 +15,7 @@ from torch import multiprocessing
 
 from colllm_ray.config import Collaboration, TrainingConfig
 from colllm_ray.deferral.head import DeferralHead
+from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.scores import Part
 from colllm_ray.training.base_result import BaseResult
@@ -33,9 +34,10 @@ class Course:
 
 @dataclass(frozen=True)
 class Ended:
-    """What a course left: the reports of its epochs' ends, and its folder of a last checkpoint."""
+    """What a course left: the reports of its epochs' ends, or the `error` that refused it; and its last checkpoint."""
 
     reports: list[Report]
+    error: str
     folder: Path
 
     @property
@@ -59,8 +61,8 @@ def run_courses(
     multiprocessing.spawn(_run, (collaboration, run, courses, folder), nprocs=WORKERS)  # type: ignore[attr-defined, no-untyped-call]
     ended = {}
     for name in courses:
-        lines = (folder / name / "reports.json").read_text()
-        ended[name] = Ended([Report(**row) for row in json.loads(lines)], folder / name)
+        told = json.loads((folder / name / "told.json").read_text())
+        ended[name] = Ended([Report(**row) for row in told["reports"]], told["error"], folder / name)
     return ended
 
 
@@ -75,9 +77,13 @@ def _run(rank: int, collaboration: Collaboration, run: Path, courses: Mapping[st
     scores = ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores")
     for name, course in courses.items():
         (folder / name).mkdir(exist_ok=True)
-        reports = _reports_of(course, collaboration, scores, folder / name)
+        told: dict[str, object] = {"reports": [], "error": ""}
+        try:
+            told["reports"] = [asdict(report) for report in _reports_of(course, collaboration, scores, folder / name)]
+        except ColllmError as error:
+            told["error"] = str(error)
         if rank == 0:
-            (folder / name / "reports.json").write_text(json.dumps([asdict(report) for report in reports]))
+            (folder / name / "told.json").write_text(json.dumps(told))
     dist.barrier()
     dist.destroy_process_group()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,8 @@ COURSES = {
     "gradient checkpointing": Course(training("full", 2, gradient_checkpointing=True)),
     "weak": Course(training("full", 1, "weak")),
     "finetune": Course(training("full", 2, "finetune")),
+    "no such stage": Course(training("full", 7)),
+    "no such layer": Course(training("lora", 2, lora=LoraConfig(targets=("nothing",)))),
     "bfloat16": Course(training("full", 2, deepspeed=BFLOAT16)),
 }
 
@@ -150,7 +153,7 @@ def test_losses_are_those_of_the_golden_file(ended: dict[str, Ended]) -> None:
     found = {
         name: [[round(report.loss, 5), round(report.validation_loss or 0.0, 5)] for report in one.reports]
         for name, one in ended.items()
-        if "stopped" not in name
+        if "stopped" not in name and not one.error
     }
     assert found.keys() == golden.keys()
     for name, losses in found.items():
@@ -179,6 +182,17 @@ def test_a_fine_tuned_base_knows_no_head(ended: dict[str, Ended]) -> None:
         -float(finetuned.result.validated.base_logprob.mean()), abs=1e-6
     )
     assert set((finetuned.reports[-1].deferral or {}).values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("no such stage", "training.base.deepspeed: DeepSpeed refuses it"),
+        ("no such layer", "training.base.lora: does not fit .*nothing"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(name: str, error: str, ended: dict[str, Ended]) -> None:
+    assert re.search(error, ended[name].error, re.DOTALL)
 
 
 def test_micro_batches_hold_each_example_once(scored_tiny: Path, collaboration: Collaboration) -> None:
