@@ -17,10 +17,11 @@ from torch import Tensor
 from colllm_ray.config import TrainingConfig
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.loss import class_weights, marginal_logprob, weak_labels
-from colllm_ray.deferral.objective import head_objective, weak_objective
+from colllm_ray.deferral.objective import Objective, head_objective, weak_objective
 from colllm_ray.scoring.scores import FeatureScores
 from colllm_ray.training.report import Report
 
+BLOCK = 32  # targets
 VALIDATION_BATCH = 8192  # targets at once
 
 
@@ -31,9 +32,12 @@ class HeadTraining:
         self, train: FeatureScores, validation: FeatureScores, config: TrainingConfig, prices: Sequence[float]
     ) -> None:
         self._config = config
-        self._train = train
         self._validation = validation
-        self._labels = weak_labels(train.gold_logprob, train.top1)
+        # Shuffled once, so that an epoch need not look for each row by itself: neighbours are read together.
+        order = torch.randperm(len(train.example), generator=torch.Generator().manual_seed(config.seed))
+        self._features = train.features.index_select(0, order)
+        self._gold_logprob = train.gold_logprob[order]
+        self._labels = weak_labels(train.gold_logprob, train.top1)[order]
         choices = len(train.members)
         weights = class_weights(_summed(torch.bincount(self._labels, minlength=choices)))
         self._weak_start = weak_objective(weights)
@@ -41,9 +45,12 @@ class HeadTraining:
         self._targets = int(_summed(torch.tensor(len(self._labels))))
         self.head = DeferralHead(train.features.shape[1], choices - 1)
         self.optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.epochs_done = 0
+        # A step's features, in places that are used again: memory that is new is dearer than what is done with it.
+        shape = (-(-len(order) // self._steps_per_epoch), train.features.shape[1])
+        self._narrow, self._wide = torch.empty(shape, dtype=torch.float16), torch.empty(shape)
 
     @property
     def epochs_left(self) -> int:
@@ -58,10 +65,7 @@ class HeadTraining:
         for i, batch in enumerate(self._batches()):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate(i)
-            features = self._train.features[batch].float()  # all of them are held in float16 alone
-            losses = objective(self.head(features), self._train.gold_logprob[batch], self._labels[batch])
-            total += losses.detach().sum()
-            self._step(losses)
+            total += self._step(batch, objective)
         seconds = time.monotonic() - began
         self.epochs_done += 1
         validation_loss, deferral = self._validate()
@@ -82,23 +86,33 @@ class HeadTraining:
         return math.ceil(self._targets / self._config.batch_tokens)
 
     def _batches(self) -> Iterator[Tensor]:
-        order = torch.Generator().manual_seed(self._config.seed * 10_000 + self.epochs_done)
-        shuffled = torch.randperm(len(self._labels), generator=order)
-        yield from shuffled.tensor_split(self._steps_per_epoch)
+        """Which targets each step takes: blocks of neighbours, in an order of the epoch's own."""
+        generator = torch.Generator().manual_seed(self._config.seed * 10_000 + self.epochs_done)
+        targets = len(self._labels)
+        blocks = torch.randperm(-(-targets // BLOCK), generator=generator)
+        order = (BLOCK * blocks[:, None] + torch.arange(BLOCK)).flatten()
+        yield from order[order < targets].tensor_split(self._steps_per_epoch)
 
     def _learning_rate(self, step: int) -> float:
         done = (self.epochs_done + step / self._steps_per_epoch) / self._config.all_epochs
         return self._config.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
-    def _step(self, losses: Tensor) -> None:
-        """Follows the gradient of the mean over the tokens of all workers."""
-        count = _summed(torch.tensor(float(len(losses))))
-        self.optimizer.zero_grad(set_to_none=False)
-        (losses.sum() / count).backward()
-        for parameter in self.head.parameters():
-            assert parameter.grad is not None
-            _summed(parameter.grad)
+    def _step(self, batch: Tensor, objective: Objective) -> Tensor:
+        """Follows the gradient of the mean over the targets of all workers; returns the sum of this one's losses."""
+        features = self._wide[: len(batch)].copy_(
+            torch.index_select(self._features, 0, batch, out=self._narrow[: len(batch)])
+        )
+        with torch.no_grad():
+            scores = self.head(features)
+        # The head is linear, so that what comes before s is done by hand, in one product.
+        losses = objective(scores.requires_grad_(), self._gold_logprob[batch], self._labels[batch])
+        (by_scores,) = torch.autograd.grad(losses.sum(), scores)  # [N, K]
+        count = _summed(torch.tensor(float(len(batch))))
+        by_experts = by_scores.T[1:] / count
+        self.head.weight.grad = _summed(by_experts @ features)
+        self.head.bias.grad = _summed(by_experts.sum(1))
         self.optimizer.step()
+        return losses.detach().sum()
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, dict[str, float]]:

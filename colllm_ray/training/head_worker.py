@@ -30,8 +30,9 @@ def train_head(task: HeadTask) -> None:
     """Trains to the end, with a checkpoint after each epoch."""
     context = ray.train.get_context()
     part = Part(context.get_world_rank(), context.get_world_size())
-    train, validation = (task.scores.read(split, part) for split in ("train", "validation"))
-    training = HeadTraining(train, validation, task.training, task.prices)
+    train = task.scores.read("train", part)
+    training = HeadTraining(train, task.scores.read("validation", part), task.training, task.prices)
+    del train  # it has been copied
     last = ray.train.get_checkpoint()
     if last is not None:
         with last.as_directory() as folder:
