@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/colllm demo --out demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -52,6 +52,23 @@ class WriteTiny(Protocol):
 settings.load_profile("ci")  # the same examples in every run, and no deadlines on a shared machine
 
 
+SHARED = ("demo", "tiny_run")  # what takes long to make: the tests that need it share one process, and its Ray
+NEEDS_A_RAY = (*SHARED, "ray_local", "cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `pytest -n 2`: tests that share a fixture stay together, and the groups that take long come first."""
+
+    def rank(item: pytest.Item) -> int:
+        names = item.fixturenames  # type: ignore[attr-defined]
+        return next((i for i, name in enumerate(NEEDS_A_RAY) if name in names), len(NEEDS_A_RAY))
+
+    for item in items:
+        group = SHARED[rank(item)] if rank(item) < len(SHARED) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
