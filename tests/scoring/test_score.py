@@ -46,6 +46,12 @@ def score_by_hand(collaboration: Collaboration, split: str) -> tuple[torch.Tenso
     return torch.stack(logprobs, 1), torch.stack(top1, 1), torch.stack(features)
 
 
+@pytest.fixture
+def pair(tiny: Collaboration) -> Collaboration:
+    """`tiny` with one of its experts: enough for what no second expert does otherwise."""
+    return tiny.model_copy(update={"experts": tiny.experts[1:]})
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_scores_are_those_of_plain_forwards(tiny: Collaboration, tiny_run: Path, split: str) -> None:
     scores = read(tiny, tiny_run, split)
@@ -184,26 +190,28 @@ def with_max_failed(tiny: Collaboration, count: int) -> Collaboration:
     return tiny.model_copy(update={"data": tiny.data.model_copy(update={"max_failed": count})})
 
 
-def test_rows_that_no_example_can_be_made_of_are_told_and_left_out(tiny: Collaboration, tmp_path: Path) -> None:
-    with Path(str(tiny.data.train)).open("a") as file:
+def test_rows_that_no_example_can_be_made_of_are_told_and_left_out(pair: Collaboration, tmp_path: Path) -> None:
+    with Path(str(pair.data.train)).open("a") as file:
         file.write("no json\n" + json.dumps({"prompt": "the fox " * 40, "completion": "x"}) + "\n")
     with pytest.raises(
         ColllmError, match=r"train.jsonl:14: is \d+ tokens long .*; 2 rows failed, data.max_failed is 1"
     ):
-        score(with_max_failed(tiny, 1), tmp_path / "run")
+        score(with_max_failed(pair, 1), tmp_path / "run")
     assert not shards(tmp_path / "run")
-    failed = score(with_max_failed(tiny, 2), tmp_path / "run")
+    failed = score(with_max_failed(pair, 2), tmp_path / "run")
     assert [(one.example_id, one.table) for one in failed] == [
         ("train-00000012", "examples"),
         ("train-00000013", "examples"),
     ]
     assert "train.jsonl:13: is no JSON" in failed[0].reason
-    assert len(read(tiny, tmp_path / "run", "train").example_ids) == 12
+    assert len(read(pair, tmp_path / "run", "train").example_ids) == 12
     with pytest.raises(ColllmError, match=r"2 rows failed, data.max_failed allows 0:\n  train-00000012 \(examples\): "):
-        score(tiny, tmp_path / "run")
+        score(pair, tmp_path / "run")
 
 
-def test_rows_that_a_member_cannot_score_are_told_and_left_out(tiny: Collaboration, tmp_path: Path) -> None:
+def test_rows_that_a_member_cannot_score_are_told_and_left_out(
+    tiny: Collaboration, tiny_run: Path, tmp_path: Path
+) -> None:
     tokenizer = load_tokenizer(tiny.base)
     folder = tmp_path / "broken"
     shutil.copytree(tiny.experts[1].model, folder)
@@ -213,21 +221,22 @@ def test_rows_that_a_member_cannot_score_are_told_and_left_out(tiny: Collaborati
     text = (tmp_path / "tiny.yaml").read_text().replace(tiny.experts[1].model, str(folder))
     (tmp_path / "tiny.yaml").write_text(text)
     broken = Collaboration.load(tmp_path / "tiny.yaml")
+    shutil.rmtree(tiny_run / "scores" / "qwen")
     with pytest.raises(
         ColllmError, match=r"1 rows failed, data.max_failed allows 0:\n  train-00000007 \(qwen\): .*not finite"
     ):
-        score(broken, tmp_path / "run")
-    before = shards(tmp_path / "run")
-    failed = score(with_max_failed(broken, 1), tmp_path / "run")
+        score(broken, tiny_run)
+    before = shards(tiny_run)
+    failed = score(with_max_failed(broken, 1), tiny_run)
     assert [one.example_id for one in failed] == ["train-00000007"]
-    assert shards(tmp_path / "run") == before
-    scores = read(broken, tmp_path / "run", "train")
+    assert shards(tiny_run) == before
+    scores = read(broken, tiny_run, "train")
     assert len(scores.example_ids) == 11
     assert "train-00000007" not in scores.example_ids
     assert scores.gold_logprob.isfinite().all()
     with pytest.raises(ColllmError, match="1 rows failed"):
-        score(broken, tmp_path / "run")
-    rescored = {name for name, when in shards(tmp_path / "run").items() if when != before[name]}
+        score(broken, tiny_run)
+    rescored = {name for name, when in shards(tiny_run).items() if when != before[name]}
     assert rescored == {"scores/qwen/part-00001.parquet"}
 
 
@@ -244,12 +253,12 @@ def test_parts_hold_every_example_once(tiny: Collaboration, tiny_run: Path) -> N
         folder.read("train", Part(0, 13))
 
 
-def test_a_run_may_lie_on_an_object_store(tiny: Collaboration, tiny_run: Path, s3_folder: str) -> None:
-    score(tiny, s3_folder)
-    scores = ScoreFolder.of(tiny, tiny.data.sources, f"{s3_folder}/scores").read("train")
-    torch.testing.assert_close(scores.gold_logprob, read(tiny, tiny_run, "train").gold_logprob)
+def test_a_run_may_lie_on_an_object_store(pair: Collaboration, tiny_run: Path, s3_folder: str) -> None:
+    score(pair, s3_folder)
+    scores = ScoreFolder.of(pair, pair.data.sources, f"{s3_folder}/scores").read("train")
+    torch.testing.assert_close(scores.gold_logprob, read(pair, tiny_run, "train").gold_logprob)
     begin = location(f"{s3_folder}/scores/qwen/part-00000.parquet").stat().st_mtime
-    score(tiny, s3_folder)
+    score(pair, s3_folder)
     assert location(f"{s3_folder}/scores/qwen/part-00000.parquet").stat().st_mtime == begin
 
 

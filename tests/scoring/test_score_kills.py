@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -17,6 +16,7 @@ from colllm_ray.config import Collaboration
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from tests.commands import wait_until
+from tests.processes import started_processes
 from tests.scoring.run_folder import shards
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -34,7 +34,8 @@ def many_rows(tiny: Collaboration, count: int) -> None:
 def check_base(run: Path, examples: int) -> None:
     """No row of the base's is lost, none is there twice."""
     for table in ("base", "features"):
-        ids = pq.read_table(run / "scores" / table)["example_id"].to_pylist()
+        files = sorted((run / "scores" / table).glob("*.parquet"))  # a kill may leave half a file, of another name
+        ids = [name for file in files for name in pq.read_table(file)["example_id"].to_pylist()]
         assert len(ids) == len(set(ids)) == examples + 5
 
 
@@ -74,11 +75,7 @@ def test_scoring_survives_its_actors(tiny: Collaboration, tmp_path: Path) -> Non
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(score, tiny, run, only="base")
         wait_until(lambda: len(list((run / "scores" / "base").glob("part-*"))) > 5 or running.done(), "some scores")
-        killed = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if "Scorer" in " ".join(process.info["cmdline"] or ())
-        ]
+        killed = started_processes("Scorer")
         assert not running.done()
         assert killed
         for process in killed:
