@@ -56,6 +56,7 @@ SHARED = ("demo", "tiny_run")  # what takes long to make: the tests that need it
 NEEDS_A_RAY = (*SHARED, "ray_local", "cluster")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `pytest -n 2`: tests that share a fixture stay together, and the groups that take long come first."""
 
