@@ -29,6 +29,7 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+from xdist.remote import Producer
 
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.deferral.trained import TrainedCollaboration
@@ -38,6 +39,7 @@ from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from tests.commands import free_port, run_colllm, wait_until
+from tests.schedule import Scheduling, rank
 
 CONTEXT = 64
 TINY_EXPERTS = {"mistral": "mistral", "qwen": "qwen3"}  # architectures by name
@@ -52,22 +54,12 @@ class WriteTiny(Protocol):
 settings.load_profile("ci")  # the same examples in every run, and no deadlines on a shared machine
 
 
-SHARED = ("demo", "tiny_run")  # what takes long to make: the tests that need it share one process, and its Ray
-NEEDS_A_RAY = (*SHARED, "ray_local", "cluster")
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `pytest -n 2`: tests that share a fixture stay together, and the groups that take long come first."""
+    items.sort(key=lambda item: rank(item.nodeid))
 
-    def rank(item: pytest.Item) -> int:
-        names = item.fixturenames  # type: ignore[attr-defined]
-        return next((i for i, name in enumerate(NEEDS_A_RAY) if name in names), len(NEEDS_A_RAY))
 
-    for item in items:
-        group = SHARED[rank(item)] if rank(item) < len(SHARED) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=rank)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
