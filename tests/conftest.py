@@ -29,6 +29,7 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+from xdist.remote import Producer
 
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.deferral.trained import TrainedCollaboration
@@ -38,6 +39,7 @@ from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from tests.commands import free_port, run_colllm, wait_until
+from tests.schedule import Scheduling, rank
 
 CONTEXT = 64
 TINY_EXPERTS = {"mistral": "mistral", "qwen": "qwen3"}  # architectures by name
@@ -52,9 +54,19 @@ class WriteTiny(Protocol):
 settings.load_profile("ci")  # the same examples in every run, and no deadlines on a shared machine
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    """Here and in what tests start: threads that wait for each other crawl where other processes want the cores too."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,9 +17,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from colllm_ray.config import Collaboration
 from colllm_ray.scoring.score_folder import ScoreFolder
 from tests.commands import DEADLINE_S, free_port, wait_until
+from tests.conftest import WriteTiny
+from tests.processes import kill_with_children
 
 ROOT = Path(__file__).resolve().parent.parent
 RAY = Path(sys.executable).with_name("ray")
@@ -66,8 +67,7 @@ def cluster() -> Iterator[Cluster]:
         wait_until(lambda: _answers(f"{address}/api/version"), "the start of the cluster")
         yield Cluster(environment)
     finally:
-        head.terminate()
-        head.wait(timeout=60)
+        kill_with_children(head.pid)  # told to end, it takes half a minute
         shutil.rmtree(folder)
 
 
@@ -81,7 +81,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_a_job_that_succeeds_says_so(cluster: Cluster, tiny: Collaboration, tmp_path: Path) -> None:
+def test_a_job_that_succeeds_says_so(cluster: Cluster, write_tiny: WriteTiny, tmp_path: Path) -> None:
+    tiny = write_tiny(tmp_path, {"qwen": "qwen3"})
     status, output = cluster.submit("jobs/score.py", tmp_path / "tiny.yaml", "--out", tmp_path / "run")
     assert status == 0, output
     assert "score qwen: " in output

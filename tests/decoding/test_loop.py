@@ -13,37 +13,14 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from colllm_ray.config import Collaboration
 from colllm_ray.decoding.team import AnswerRequest, Team
-from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.deferral.head import DeferralHead
-from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.language_model import weights_revision
 from colllm_ray.errors import ColllmError
+from tests.collaborations import random_collaboration
 from tests.conftest import CONTEXT
 from tests.oracles import brute_force_answer, load_all
 
 ModelFolder = Callable[[str, int], Path]
-
-
-def random_collaboration(
-    model_folder: ModelFolder, base: str, experts: list[str], max_sessions: int = 64
-) -> TrainedCollaboration:
-    def model(architecture: str, seed: int) -> dict[str, object]:
-        return {"model": str(model_folder(architecture, seed)), "max_sessions": max_sessions}
-
-    collaboration = Collaboration.model_validate(
-        {
-            "name": "random",
-            "base": model(base, 0),
-            "experts": [{"name": f"e{i}", **model(name, i + 1)} for i, name in enumerate(experts)],
-            "data": {"train": "t", "validation": "v"},
-        }
-    )
-    torch.manual_seed(1)
-    head = DeferralHead(32, len(experts))
-    torch.nn.init.normal_(head.weight, std=0.3)
-    return TrainedCollaboration(collaboration, head, Calibration(0.5, ()), weights_revision(collaboration.base))
 
 
 async def answer(team: Team, request: AnswerRequest) -> list[tuple[int, int]]:

@@ -1,17 +1,11 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
-import psutil
-import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -21,27 +15,13 @@ from colllm_ray.config import Collaboration
 from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.errors import ColllmError
-from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from colllm_ray.scoring.score_folder import ScoreFolder
-from colllm_ray.scoring.scores import FeatureScores, Part
+from colllm_ray.scoring.scores import Part
 from colllm_ray.storage import location
-from tests.commands import wait_until
+from tests.scoring.run_folder import read, shards
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-
-
-def read(collaboration: Collaboration, run: Path, split: str) -> FeatureScores:
-    return ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores").read(split)
-
-
-def ray_address() -> str:
-    return str(ray.get_runtime_context().gcs_address)
-
-
-def shards(run: Path) -> dict[str, int]:
-    """Every Parquet file and when it was written."""
-    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.rglob("*.parquet")}
 
 
 @torch.no_grad()
@@ -66,6 +46,12 @@ def score_by_hand(collaboration: Collaboration, split: str) -> tuple[torch.Tenso
     return torch.stack(logprobs, 1), torch.stack(top1, 1), torch.stack(features)
 
 
+@pytest.fixture
+def pair(tiny: Collaboration) -> Collaboration:
+    """`tiny` with one of its experts: enough for what no second expert does otherwise."""
+    return tiny.model_copy(update={"experts": tiny.experts[1:]})
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_scores_are_those_of_plain_forwards(tiny: Collaboration, tiny_run: Path, split: str) -> None:
     scores = read(tiny, tiny_run, split)
@@ -84,67 +70,6 @@ def test_only_missing_shards_are_made_again(tiny: Collaboration, tiny_run: Path)
     again = shards(tiny_run)
     assert [name for name in again if again[name] != written[name]] == ["scores/qwen/part-00001.parquet"]
     assert torch.equal(read(tiny, tiny_run, "train").gold_logprob, before.gold_logprob)
-
-
-def many_rows(tiny: Collaboration, count: int) -> None:
-    rows = [{"prompt": "the quick", "completion": f" brown fox {i}"} for i in range(count)]
-    Path(str(tiny.data.train)).write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def check_base(run: Path, examples: int) -> None:
-    """No row of the base's is lost, none is there twice."""
-    for table in ("base", "features"):
-        ids = pq.read_table(run / "scores" / table)["example_id"].to_pylist()
-        assert len(ids) == len(set(ids)) == examples + 5
-
-
-def drive(config: Path, run: Path, address: str) -> None:
-    collaboration = Collaboration.load(config)
-    with ray_session(address, collaboration):
-        score(collaboration, run, only="base")
-
-
-def test_a_scoring_that_is_killed_again_and_again_goes_on_where_it_was(tiny: Collaboration, tmp_path: Path) -> None:
-    many_rows(tiny, 400)
-    run, rng = tmp_path / "run", random.Random(0)
-    moments = sorted(rng.sample(range(1, 250), 5))  # files, of about 300 in the end
-    drivers = get_context("forkserver")
-    drivers.set_forkserver_preload([score.__module__])  # imported once
-    finished: dict[str, int] = {}
-    for moment in moments:
-        driver = drivers.Process(target=drive, args=(tmp_path / "tiny.yaml", run, ray_address()))
-        driver.start()
-        wait_until(lambda moment=moment: len(list(run.rglob("*.parquet"))) >= moment, "the moment to kill")  # type: ignore[misc]
-        assert driver.is_alive()
-        driver.kill()
-        driver.join()
-        now = shards(run)
-        assert {name: now[name] for name in finished} == finished
-        if (run / "scores/examples/manifest.json").exists():  # examples without it are made again
-            finished = now
-    score(tiny, run, only="base")
-    assert len(shards(run)) > len(finished)
-    assert {name: shards(run)[name] for name in finished} == finished
-    check_base(run, 400)
-
-
-def test_scoring_survives_its_actors(tiny: Collaboration, tmp_path: Path) -> None:
-    many_rows(tiny, 400)
-    run = tmp_path / "run"
-    with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(score, tiny, run, only="base")
-        wait_until(lambda: len(list((run / "scores" / "base").glob("part-*"))) > 5 or running.done(), "some scores")
-        killed = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if "Scorer" in " ".join(process.info["cmdline"] or ())
-        ]
-        assert not running.done()
-        assert killed
-        for process in killed:
-            process.kill()
-        running.result()
-    check_base(run, 400)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -265,26 +190,28 @@ def with_max_failed(tiny: Collaboration, count: int) -> Collaboration:
     return tiny.model_copy(update={"data": tiny.data.model_copy(update={"max_failed": count})})
 
 
-def test_rows_that_no_example_can_be_made_of_are_told_and_left_out(tiny: Collaboration, tmp_path: Path) -> None:
-    with Path(str(tiny.data.train)).open("a") as file:
+def test_rows_that_no_example_can_be_made_of_are_told_and_left_out(pair: Collaboration, tmp_path: Path) -> None:
+    with Path(str(pair.data.train)).open("a") as file:
         file.write("no json\n" + json.dumps({"prompt": "the fox " * 40, "completion": "x"}) + "\n")
     with pytest.raises(
         ColllmError, match=r"train.jsonl:14: is \d+ tokens long .*; 2 rows failed, data.max_failed is 1"
     ):
-        score(with_max_failed(tiny, 1), tmp_path / "run")
+        score(with_max_failed(pair, 1), tmp_path / "run")
     assert not shards(tmp_path / "run")
-    failed = score(with_max_failed(tiny, 2), tmp_path / "run")
+    failed = score(with_max_failed(pair, 2), tmp_path / "run")
     assert [(one.example_id, one.table) for one in failed] == [
         ("train-00000012", "examples"),
         ("train-00000013", "examples"),
     ]
     assert "train.jsonl:13: is no JSON" in failed[0].reason
-    assert len(read(tiny, tmp_path / "run", "train").example_ids) == 12
+    assert len(read(pair, tmp_path / "run", "train").example_ids) == 12
     with pytest.raises(ColllmError, match=r"2 rows failed, data.max_failed allows 0:\n  train-00000012 \(examples\): "):
-        score(tiny, tmp_path / "run")
+        score(pair, tmp_path / "run")
 
 
-def test_rows_that_a_member_cannot_score_are_told_and_left_out(tiny: Collaboration, tmp_path: Path) -> None:
+def test_rows_that_a_member_cannot_score_are_told_and_left_out(
+    tiny: Collaboration, tiny_run: Path, tmp_path: Path
+) -> None:
     tokenizer = load_tokenizer(tiny.base)
     folder = tmp_path / "broken"
     shutil.copytree(tiny.experts[1].model, folder)
@@ -294,21 +221,22 @@ def test_rows_that_a_member_cannot_score_are_told_and_left_out(tiny: Collaborati
     text = (tmp_path / "tiny.yaml").read_text().replace(tiny.experts[1].model, str(folder))
     (tmp_path / "tiny.yaml").write_text(text)
     broken = Collaboration.load(tmp_path / "tiny.yaml")
+    shutil.rmtree(tiny_run / "scores" / "qwen")
     with pytest.raises(
         ColllmError, match=r"1 rows failed, data.max_failed allows 0:\n  train-00000007 \(qwen\): .*not finite"
     ):
-        score(broken, tmp_path / "run")
-    before = shards(tmp_path / "run")
-    failed = score(with_max_failed(broken, 1), tmp_path / "run")
+        score(broken, tiny_run)
+    before = shards(tiny_run)
+    failed = score(with_max_failed(broken, 1), tiny_run)
     assert [one.example_id for one in failed] == ["train-00000007"]
-    assert shards(tmp_path / "run") == before
-    scores = read(broken, tmp_path / "run", "train")
+    assert shards(tiny_run) == before
+    scores = read(broken, tiny_run, "train")
     assert len(scores.example_ids) == 11
     assert "train-00000007" not in scores.example_ids
     assert scores.gold_logprob.isfinite().all()
     with pytest.raises(ColllmError, match="1 rows failed"):
-        score(broken, tmp_path / "run")
-    rescored = {name for name, when in shards(tmp_path / "run").items() if when != before[name]}
+        score(broken, tiny_run)
+    rescored = {name for name, when in shards(tiny_run).items() if when != before[name]}
     assert rescored == {"scores/qwen/part-00001.parquet"}
 
 
@@ -321,16 +249,16 @@ def test_parts_hold_every_example_once(tiny: Collaboration, tiny_run: Path) -> N
         for name in ("gold_logprob", "top1", "features"):
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
         assert all(len(part.example_ids) == int(part.example.max()) + 1 for part in parts)
-    with pytest.raises(ColllmError, match="12 examples of train are too few for 13 workers"):
+    with pytest.raises(ColllmError, match="the examples of train are too few for 13 workers"):
         folder.read("train", Part(0, 13))
 
 
-def test_a_run_may_lie_on_an_object_store(tiny: Collaboration, tiny_run: Path, s3_folder: str) -> None:
-    score(tiny, s3_folder)
-    scores = ScoreFolder.of(tiny, tiny.data.sources, f"{s3_folder}/scores").read("train")
-    torch.testing.assert_close(scores.gold_logprob, read(tiny, tiny_run, "train").gold_logprob)
+def test_a_run_may_lie_on_an_object_store(pair: Collaboration, tiny_run: Path, s3_folder: str) -> None:
+    score(pair, s3_folder)
+    scores = ScoreFolder.of(pair, pair.data.sources, f"{s3_folder}/scores").read("train")
+    torch.testing.assert_close(scores.gold_logprob, read(pair, tiny_run, "train").gold_logprob)
     begin = location(f"{s3_folder}/scores/qwen/part-00000.parquet").stat().st_mtime
-    score(tiny, s3_folder)
+    score(pair, s3_folder)
     assert location(f"{s3_folder}/scores/qwen/part-00000.parquet").stat().st_mtime == begin
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import psutil
 import pytest
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -21,8 +20,9 @@ from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.serving.application import router_application, running
 from colllm_ray.serving.expert_link import ExpertLink
 from colllm_ray.serving.router import router_client
+from tests.collaborations import random_collaboration
 from tests.commands import wait_until
-from tests.decoding.test_loop import random_collaboration
+from tests.processes import started_processes
 
 ModelFolder = Callable[[str, int], Path]
 APPLICATION = "random-router"
@@ -51,9 +51,7 @@ def times(expert: DeploymentHandle) -> StepTimes:
 
 def replicas(expert: str) -> list[int]:
     """Process ids."""
-    return [
-        p.pid for p in psutil.process_iter(["cmdline"]) if f"{APPLICATION}:Expert-{expert}" in str(p.info["cmdline"])
-    ]
+    return [process.pid for process in started_processes(f"{APPLICATION}:Expert-{expert}")]
 
 
 async def said(session: Session, text: list[int], news: News) -> int:
@@ -150,16 +148,21 @@ def test_an_answer_ends_when_its_caller_leaves(router: DeploymentHandle, stream:
     wait_until(lambda: tokens() > before + 30, "the answers")
     for response in responses:
         response.cancel()
-    time.sleep(0.5)
-    left = tokens()
-    time.sleep(0.5)
-    assert tokens() == left < before + len(responses) * length
+
+    def at_rest() -> bool:
+        """Also once every answer is whole."""
+        seen = tokens()
+        time.sleep(0.5)
+        return tokens() == seen
+
+    wait_until(at_rest, "the end of the answers")
+    assert tokens() < before + len(responses) * length
 
 
 def test_experts_let_the_base_go_first(router: DeploymentHandle) -> None:  # noqa: ARG001 (it has to run)
     def niceness(deployment: str) -> int:
         """Of the thread that yields most."""
-        (process,) = [p for p in psutil.process_iter(["cmdline"]) if f":{deployment}" in str(p.info["cmdline"])]
+        (process,) = started_processes(f"{APPLICATION}:{deployment}")
         return max(os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads())
 
     assert niceness("Expert-e0") == niceness("Expert-e1") > niceness("Router")
