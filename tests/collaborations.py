@@ -1,4 +1,4 @@
-"""Collaborations that nobody trained, whose members all get to write."""
+"""A collaboration that nobody trained, whose members all get to write."""
 
 from __future__ import annotations
 
@@ -28,10 +28,6 @@ def random_collaboration(
             "data": {"train": "t", "validation": "v"},
         }
     )
-    return with_random_head(collaboration)
-
-
-def with_random_head(collaboration: Collaboration) -> TrainedCollaboration:
     torch.manual_seed(1)
     head = DeferralHead(32, len(collaboration.experts))
     torch.nn.init.normal_(head.weight, std=0.3)

@@ -24,14 +24,23 @@ class _MarginalLogprob(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, gold_logprob: Tensor) -> Tensor:
         scores = scores.T.contiguous()  # [K, N]
-        joint = scores + gold_logprob.T
-        ctx.save_for_backward(torch.softmax(scores, dim=0), torch.softmax(joint, dim=0))
-        return torch.logsumexp(joint, dim=0) - torch.logsumexp(scores, dim=0)
+        prior, log_total = _softmax(scores)
+        posterior, log_joint_total = _softmax(scores + gold_logprob.T)
+        ctx.save_for_backward(prior, posterior)
+        return log_joint_total - log_total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         prior, posterior = ctx.saved_tensors
         return ((posterior - prior) * gradients[0]).T, (posterior * gradients[0]).T
+
+
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax [K, N] over the first dimension and logsumexp [N], from the same exponentials."""
+    highest = scores.amax(0)
+    weights = (scores - highest).exp_()
+    total = weights.sum(0)
+    return weights.div_(total), highest + total.log()
 
 
 def weak_labels(gold_logprob: Tensor, top1: Tensor) -> Tensor:

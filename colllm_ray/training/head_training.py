@@ -21,7 +21,7 @@ from colllm_ray.deferral.objective import Objective, head_objective, weak_object
 from colllm_ray.scoring.scores import FeatureScores
 from colllm_ray.training.report import Report
 
-BLOCK = 32  # targets
+ROWS_AT_ONCE = 4096  # of features, which a CPU's cache holds
 VALIDATION_BATCH = 8192  # targets at once
 
 
@@ -33,7 +33,7 @@ class HeadTraining:
     ) -> None:
         self._config = config
         self._validation = validation
-        # Shuffled once, so that an epoch need not look for each row by itself: neighbours are read together.
+        # Shuffled once: single rows from all over the memory would cost more than all that is done with them.
         order = torch.randperm(len(train.example), generator=torch.Generator().manual_seed(config.seed))
         self._features = train.features.index_select(0, order)
         self._gold_logprob = train.gold_logprob[order]
@@ -48,9 +48,8 @@ class HeadTraining:
             self.head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.epochs_done = 0
-        # A step's features, in places that are used again: memory that is new is dearer than what is done with it.
-        shape = (-(-len(order) // self._steps_per_epoch), train.features.shape[1])
-        self._narrow, self._wide = torch.empty(shape, dtype=torch.float16), torch.empty(shape)
+        # Where features are widened, again and again: memory that is new costs more than what is done in it.
+        self._wide = torch.empty(ROWS_AT_ONCE, train.features.shape[1])
 
     @property
     def epochs_left(self) -> int:
@@ -85,34 +84,37 @@ class HeadTraining:
     def _steps_per_epoch(self) -> int:
         return math.ceil(self._targets / self._config.batch_tokens)
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Which targets each step takes: blocks of neighbours, in an order of the epoch's own."""
+    def _batches(self) -> Iterator[slice]:
+        """Which targets each step takes: neighbours, as they were shuffled, in an order of the epoch's own."""
+        steps, targets = self._steps_per_epoch, len(self._labels)
         generator = torch.Generator().manual_seed(self._config.seed * 10_000 + self.epochs_done)
-        targets = len(self._labels)
-        blocks = torch.randperm(-(-targets // BLOCK), generator=generator)
-        order = (BLOCK * blocks[:, None] + torch.arange(BLOCK)).flatten()
-        yield from order[order < targets].tensor_split(self._steps_per_epoch)
+        for i in torch.randperm(steps, generator=generator).tolist():
+            yield slice(targets * i // steps, targets * (i + 1) // steps)
 
     def _learning_rate(self, step: int) -> float:
         done = (self.epochs_done + step / self._steps_per_epoch) / self._config.all_epochs
         return self._config.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
-    def _step(self, batch: Tensor, objective: Objective) -> Tensor:
+    def _step(self, batch: slice, objective: Objective) -> Tensor:
         """Follows the gradient of the mean over the targets of all workers; returns the sum of this one's losses."""
-        features = self._wide[: len(batch)].copy_(
-            torch.index_select(self._features, 0, batch, out=self._narrow[: len(batch)])
-        )
-        with torch.no_grad():
-            scores = self.head(features)
-        # The head is linear, so that what comes before s is done by hand, in one product.
-        losses = objective(scores.requires_grad_(), self._gold_logprob[batch], self._labels[batch])
-        (by_scores,) = torch.autograd.grad(losses.sum(), scores)  # [N, K]
-        count = _summed(torch.tensor(float(len(batch))))
-        by_experts = by_scores.T[1:] / count
-        self.head.weight.grad = _summed(by_experts @ features)
-        self.head.bias.grad = _summed(by_experts.sum(1))
+        by_weight, by_bias = torch.zeros_like(self.head.weight), torch.zeros_like(self.head.bias)
+        total = torch.zeros(())
+        for start in range(batch.start, batch.stop, ROWS_AT_ONCE):
+            rows = slice(start, min(start + ROWS_AT_ONCE, batch.stop))
+            features = self._wide[: rows.stop - rows.start].copy_(self._features[rows])
+            with torch.no_grad():
+                scores = self.head(features).requires_grad_()
+            losses = objective(scores, self._gold_logprob[rows], self._labels[rows])
+            # The head is linear: from s on, its gradient is one product.
+            by_experts = torch.autograd.grad(losses.sum(), scores)[0].T[1:]  # [M, N]
+            by_weight.addmm_(by_experts, features)
+            by_bias += by_experts.sum(1)
+            total += losses.detach().sum()
+        targets = _summed(torch.tensor(float(batch.stop - batch.start)))
+        self.head.weight.grad = _summed(by_weight) / targets
+        self.head.bias.grad = _summed(by_bias) / targets
         self.optimizer.step()
-        return losses.detach().sum()
+        return total
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, dict[str, float]]:

@@ -6,16 +6,15 @@ Ray Train's controller hears the reports, after the checkpoint that came with on
 from __future__ import annotations
 
 import json
-import tempfile
+import struct
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ray.train import Checkpoint, UserCallback
 from ray.util.metrics import Counter, Gauge
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import RecordWriter
+from tensorboardX.record_writer import masked_crc32c
 from upath import UPath
 
 from colllm_ray.storage import write_whole
@@ -76,19 +75,18 @@ class _Events:
 
     def __init__(self, folder: UPath, before: list[Report]) -> None:
         self._path = folder / EVENTS
-        self._local = Path(tempfile.mkdtemp(prefix="colllm-events-")) / EVENTS
-        self._writer = RecordWriter(str(self._local))
-        self._write(Event(file_version="brain.Event:2"))
-        for report in before:
-            self._write(_event(report))
+        self._content = b"".join(map(_record, [Event(file_version="brain.Event:2"), *map(_event, before)]))
 
     def keep(self, report: Report) -> None:
-        self._write(_event(report))
-        self._writer.flush()
-        write_whole(self._path, self._local.read_bytes())
+        self._content += _record(_event(report))
+        write_whole(self._path, self._content)
 
-    def _write(self, event: Event) -> None:
-        self._writer.write(event.SerializeToString())
+
+def _record(event: Event) -> bytes:
+    """As TensorFlow's record files hold it: with its length, and checksums of both."""
+    data: bytes = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
 
 
 def _event(report: Report) -> Event:

@@ -14,24 +14,27 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.evaluation.evaluate import evaluate
 from colllm_ray.evaluation.measures import Answered, Evaluation, measure
 from colllm_ray.evaluation.report import results_table, write_report
-from tests.collaborations import with_random_head
+from colllm_ray.scoring.score import score
+from colllm_ray.training.train import train
 from tests.conftest import CONTEXT, WriteTiny
 from tests.oracles import brute_force_answer, load_all
 
 
 @pytest.fixture(scope="module")
-def trained(write_tiny: WriteTiny, tmp_path_factory: pytest.TempPathFactory) -> TrainedCollaboration:
+def trained(
+    write_tiny: WriteTiny,
+    ray_local: None,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TrainedCollaboration:
     """A Llama with random models of other architectures, and data of their own."""
-    experts = {"mixtral": "mixtral", "qwen": "qwen3", "neox": "gpt_neox"}
-    return with_random_head(write_tiny(tmp_path_factory.mktemp("tiny"), experts))
+    folder = tmp_path_factory.mktemp("tiny")
+    collaboration = write_tiny(folder, {"mixtral": "mixtral", "qwen": "qwen3", "neox": "gpt_neox"})
+    score(collaboration, folder / "run")
+    return train(collaboration, folder / "run")
 
 
 @pytest.fixture(scope="module")
-def evaluation(
-    trained: TrainedCollaboration,
-    ray_local: None,  # noqa: ARG001
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Evaluation:
+def evaluation(trained: TrainedCollaboration, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     workspace = tmp_path_factory.mktemp("workspace")
     data = workspace / "data.jsonl"
     rows = [json.loads(line) for line in Path(str(trained.collaboration.data.validation)).read_text().splitlines()]

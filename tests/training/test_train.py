@@ -32,20 +32,23 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(
 ) -> None:
     killed = tmp_path / "killed"
     shutil.copytree(tiny_run, killed)
+    training = tiny.training.model_copy(update={"epochs": 24})  # time enough to be killed in
+    tiny = tiny.model_copy(update={"training": training})
+    (tmp_path / "long.yaml").write_text(tiny.to_yaml())
     undisturbed = train(tiny, tiny_run)
-    process = start_colllm("train", tmp_path / "tiny.yaml", "--out", killed)
+    process = start_colllm("train", tmp_path / "long.yaml", "--out", killed)
     kill_when(process, signal.SIGKILL, lambda: len(reports_of(killed)) >= 4)
     assert not (killed / "collaboration").exists()
     resumed = train(tiny, killed)
     assert torch.equal(resumed.head.weight, undisturbed.head.weight)
-    assert [report.epoch for report in reports_of(killed)] == list(range(1, 14))
+    assert [report.epoch for report in reports_of(killed)] == list(range(1, 26))
     assert reports_of(killed) == reports_of(tiny_run)
     loaded = TrainedCollaboration.load(killed / "collaboration")
     assert torch.equal(loaded.head.weight, resumed.head.weight)
     assert loaded.calibration == undisturbed.calibration
     repeated = train(tiny, killed)
     assert torch.equal(repeated.head.weight, undisturbed.head.weight)
-    assert len(reports_of(killed)) == 13  # nothing was left to do
+    assert len(reports_of(killed)) == 25  # nothing was left to do
 
 
 def test_scores_that_do_not_fit_are_refused(tiny: Collaboration, tiny_run: Path) -> None:
