@@ -124,7 +124,7 @@ def written_folder(folder: UPath, last: str) -> Iterator[Path]:
         for path in sorted(files, key=lambda path: path == unfinished / last):
             target = folder / path.relative_to(unfinished).as_posix()
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+            target.fs.put_file(str(path), target.path)
 
 
 def arrow_filesystem(path: UPath) -> tuple[FileSystem, str]:

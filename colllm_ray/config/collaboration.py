@@ -31,12 +31,12 @@ class Collaboration(Section):
     name: Name = Field(description="What the collaboration is called; clients ask for it as their `model`.")
     base: ModelConfig = Field(description="The model whose hidden state decides who writes.")
     experts: tuple[ExpertConfig, ...] = Field(min_length=1, description="The models that it may defer to.")
-    data: DataConfig = Field(description="What the head is trained on.")
+    data: DataConfig = Field(description="What head, and base, are trained on.")
     context: int | None = Field(
         None, ge=2, description="The longest text, prompt and answer, in tokens; what every member can take by default."
     )
     scoring: ScoringConfig = Field(default=ScoringConfig(), description="How scores are gathered.")
-    training: TrainingConfig = Field(default=TrainingConfig(), description="How the head is trained.")
+    training: TrainingConfig = Field(default=TrainingConfig(), description="How the head, and the base, are trained.")
 
     @model_validator(mode="after")
     def _expert_names_are_free(self) -> Collaboration:
@@ -72,7 +72,7 @@ class Collaboration(Section):
         members = self.members.values()
         serving = INGRESS_CPUS + sum(config.num_cpus * config.replicas for config in members)
         scoring = sum(config.num_cpus * config.scorers for config in members)
-        return math.ceil(max(serving, scoring, self.training.workers + 1))
+        return math.ceil(max(serving, scoring, self.training.reserved_cpus))
 
     @classmethod
     def load(cls, path: Where) -> Collaboration:

@@ -44,5 +44,5 @@ class ExpertConfig(ModelConfig):
 
     name: Name = Field(description="What the expert is called.")
     price: float = Field(
-        0.0, ge=0, description="Nats of likelihood that a token must gain for the head to learn to defer it here."
+        0.0, ge=0, description="Nats by which its log-prob must exceed the base's for training to defer."
     )

@@ -38,6 +38,11 @@ class BaseTrainingConfig(Section):
     gradient_checkpointing: bool = Field(
         False, description="Keep few activations and compute the others again: slower, in less memory."
     )
+    num_cpus: float = Field(
+        1.0,
+        gt=0,
+        description="CPUs that Ray reserves for a worker, and so its threads: for training on CPUs, and for offload.",
+    )
     num_gpus: int = Field(0, ge=0, le=1, description="GPUs that Ray reserves for a worker; 0 trains on CPUs.")
     checkpoint_steps: int = Field(
         500, ge=1, description="Steps between two checkpoints; each epoch ends with one as well."
@@ -68,8 +73,12 @@ class TrainingConfig(Section):
     learning_rate: float = Field(1e-2, gt=0, description="Peak of the head; it decays to zero as a cosine.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay of the head.")
     weak_epochs: int = Field(3, ge=0, description="Passes of the weak-supervision start, before the epochs above.")
-    seed: int = Field(0, ge=0, description="Seed of the order of the examples, and of dropout.")
-    max_failures: int = Field(3, ge=0, description="Workers that may die; training goes on from the last checkpoint.")
+    seed: int = Field(0, ge=0, description="Seed of the order of the examples, of dropout, and of a new adapter.")
+    max_failures: int = Field(
+        3,
+        ge=0,
+        description="How often a call starts the workers again, from the last checkpoint.",
+    )
     base: BaseTrainingConfig = Field(
         default=BaseTrainingConfig(), description="How the base learns, in the modes `lora` and `full`."
     )
@@ -88,6 +97,11 @@ class TrainingConfig(Section):
     def all_epochs(self) -> int:
         """The head's epochs, of both phases."""
         return self.weak_epochs + self.epochs
+
+    @property
+    def reserved_cpus(self) -> float:
+        """CPUs that Ray reserves for a run, its controller included."""
+        return 1 + self.workers * (1.0 if self.mode == "frozen" else max(1.0, self.base.num_cpus))
 
     @property
     def base_learning_rate(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from colllm_ray.deferral.loss import marginal_logprob, weak_loss
@@ -17,13 +16,11 @@ Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def marginal_objective(prices: Tensor) -> Objective:
-    """Minus the marginal log-likelihood, and what the choices cost on average: prices [K] in nats."""
+    """Minus the marginal log-likelihood, each choice's log-prob lowered by its price: prices [K] in nats.
 
-    def losses(scores: Tensor, gold_logprob: Tensor, _labels: Tensor) -> Tensor:
-        nll = -marginal_logprob(scores, gold_logprob)
-        return nll + torch.softmax(scores, dim=-1) @ prices if prices.any() else nll
-
-    return losses
+    So it pays to defer exactly where an expert's log-prob is higher than the base's by more than the price.
+    """
+    return lambda scores, gold_logprob, _labels: -marginal_logprob(scores, gold_logprob - prices)
 
 
 def weak_objective(weights: Tensor) -> Objective:

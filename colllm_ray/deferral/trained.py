@@ -36,9 +36,9 @@ class TrainedCollaboration:
 
     def base_fits(self, revision: str) -> bool:
         """Whether these are the base's weights that the head was trained for."""
-        elsewhere, _, last = self.base_revision.rpartition("+")
+        elsewhere, plus, last = self.base_revision.rpartition("+")
         if last == BESIDE:
-            return revision.startswith(elsewhere)
+            return revision.startswith(elsewhere + plus)
         return revision == self.base_revision
 
     def save(self, folder: Where, weights: Path | None = None) -> None:

@@ -143,6 +143,13 @@ def load_model_config(config: ModelConfig) -> PretrainedConfig:
         raise ColllmError(f"{config.model}: its configuration cannot be loaded: {error}") from error
 
 
+def weights_dtype(config: ModelConfig) -> str:
+    """The dtype in which the weights are loaded, such as "bfloat16", as far as config.json says so."""
+    if config.dtype != "auto":
+        return config.dtype
+    return str(getattr(load_model_config(config), "dtype", None) or torch.float32).removeprefix("torch.")
+
+
 def shared_context(collaboration: Collaboration) -> int:
     """The longest text in tokens: the collaboration's `context`, or what every member can take.
 

@@ -104,7 +104,7 @@ class ScoreFolder:
         """
         inside = self._places(split, part)
         sizes = self.manifest().shards
-        room = sum(sizes[number].targets for number in inside)  # features are large: they are never held twice
+        room = sum(sizes[number].targets for number in inside)  # features are large: they are put where they stay
         shards, features, end = [], np.empty((0, 0), np.float16), 0
         for shard in self._shards(inside):
             table = self._table("features", "base", shard.number, FEATURES)

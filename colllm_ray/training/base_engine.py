@@ -23,7 +23,7 @@ from colllm_ray.config import ModelConfig, TrainingConfig
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import ADAPTER, BASE
-from colllm_ray.engine.language_model import LanguageModel, load_model_config
+from colllm_ray.engine.language_model import LanguageModel, weights_dtype
 from colllm_ray.errors import ColllmError
 from colllm_ray.training.base_module import BaseWithHead
 from colllm_ray.training.base_result import HEAD
@@ -41,20 +41,25 @@ def build_engine(
     # An all-reduce over shared memory, which would be compiled now; PyTorch's gloo does as well.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist.get_backend())  # takes over the process group that is there
-    config = deepspeed_config(training, dist.get_world_size(), steps, _is_bfloat16(model))
+    dtype = weights_dtype(model)
+    config = deepspeed_config(training, dist.get_world_size(), steps, dtype)
+    if model.adapter is not None and config.get("zero_optimization", {}).get("stage") == 3:
+        raise ColllmError("base.adapter: cannot be merged where ZeRO stage 3 shares the weights; use stage 2")
     # As long as this object lives, transformers loads each worker's share alone where weights are shared.
     shares_weights = HfDeepSpeedConfig(config)
     torch.manual_seed(training.seed)
     base = LanguageModel.load(model, vocab_size).model
     del shares_weights
-    output_layer = base.get_output_embeddings()
+    if str(base.dtype) != f"torch.{dtype}":
+        found = str(base.dtype).removeprefix("torch.")
+        raise ColllmError(f"{model.model}: its config.json does not say its dtype; add `dtype: {found}` to the base")
     if training.base.gradient_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
     if training.mode == "lora":
         base = _with_new_adapter(base, training, model)
     else:
         _check_that_it_can_be_saved(base, model)
-    module = BaseWithHead(base, output_layer, head, vocab_size).train()
+    module = BaseWithHead(base, base.get_output_embeddings(), head, vocab_size).train()
     try:
         engine, *_ = deepspeed.initialize(
             model=module,
@@ -66,8 +71,10 @@ def build_engine(
             lr_scheduler=None if "scheduler" in config else partial(_warmup_then_cosine, training.base.warmup, steps),
             dist_init_required=False,
         )
-    except (ValueError, AssertionError, NotImplementedError) as error:
-        raise ColllmError(f"training.base.deepspeed: DeepSpeed refuses it: {error}") from error
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of a dozen kinds, bare Exception among them
+        raise ColllmError(f"training.base.deepspeed: DeepSpeed refuses it: {type(error).__name__}: {error}") from error
     return engine
 
 
@@ -78,7 +85,7 @@ def export(engine: DeepSpeedEngine, training: TrainingConfig, model: ModelConfig
     """
     module: BaseWithHead = engine.module
     head = _gathered(module.head)
-    base = _gathered(module.model)
+    base = _gathered(module.model, learnt_alone=training.mode == "lora")
     if dist.get_rank() == 0:
         save_file({name: weight.float() for name, weight in head.items()}, folder / HEAD)
         if training.mode == "lora":
@@ -86,12 +93,6 @@ def export(engine: DeepSpeedEngine, training: TrainingConfig, model: ModelConfig
         else:
             module.model.save_pretrained(folder / BASE, state_dict=base)
             load_tokenizer(model).save_pretrained(folder / BASE)
-
-
-def _is_bfloat16(model: ModelConfig) -> bool:
-    if model.dtype == "auto":
-        return getattr(load_model_config(model), "dtype", None) == torch.bfloat16
-    return model.dtype == "bfloat16"
 
 
 def _check_that_it_can_be_saved(base: PreTrainedModel, model: ModelConfig) -> None:
@@ -121,7 +122,7 @@ def _with_new_adapter(base: torch.nn.Module, training: TrainingConfig, model: Mo
 
 
 def _warmup_then_cosine(warmup: float, steps: int, optimizer: torch.optim.Optimizer) -> LambdaLR:
-    rising = round(warmup * steps)
+    rising = min(round(warmup * steps), steps - 1)
 
     def share(step: int) -> float:
         if step < rising:
@@ -131,12 +132,18 @@ def _warmup_then_cosine(warmup: float, steps: int, optimizer: torch.optim.Optimi
     return LambdaLR(optimizer, share)
 
 
-def _gathered(module: torch.nn.Module) -> dict[str, Tensor]:
-    """The weights that learn, on the first worker's CPU; others get nothing."""
+def _gathered(module: torch.nn.Module, learnt_alone: bool = False) -> dict[str, Tensor]:
+    """All that its state holds, or the weights that learn, on the first worker's CPU; others get nothing.
+
+    Tied weights are there once.
+    """
+    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad or not learnt_alone}
     whole = {}
-    for name, weight in module.named_parameters():
-        if weight.requires_grad:
-            with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
-                if dist.get_rank() == 0:
-                    whole[name] = weight.detach().cpu().clone()
+    for name, weight in weights.items():
+        with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
+            if dist.get_rank() == 0:
+                whole[name] = weight.detach().cpu().clone()
+    if dist.get_rank() == 0 and not learnt_alone:
+        kept = module.state_dict()  # of buffers, those that are saved
+        whole.update({name: buffer.cpu().clone() for name, buffer in module.named_buffers() if name in kept})
     return whole

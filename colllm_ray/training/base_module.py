@@ -33,9 +33,8 @@ class BaseWithHead(nn.Module):
         logits = self.model(input_ids=input_ids, use_cache=False).logits[0, :, : self._vocab_size].float()  # [N, V]
         hidden, self._hidden, self._wanted = self._hidden, None, None
         assert hidden is not None, "a forward pass calls the output layer"
-        gold_logit = logits.gather(1, gold[:, None])[:, 0]
-        logprob = gold_logit - torch.logsumexp(logits, dim=-1)
-        return self.head(hidden), logprob, gold_logit == logits.amax(1)
+        logprob = logits.gather(1, gold[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
+        return self.head(hidden), logprob, logits.argmax(1) == gold  # of ties, decoding writes the first
 
     def _keep_wanted(self, _output_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         assert self._wanted is not None

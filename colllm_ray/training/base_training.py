@@ -26,7 +26,8 @@ from colllm_ray.training.base_result import Validated
 from colllm_ray.training.deepspeed_checkpoint import load_engine, save_engine
 from colllm_ray.training.report import Report
 
-REPORT_SECONDS = 5.0  # between two reports of a long epoch
+REPORT_SECONDS = 5.0  # between two reports of an epoch, at least,
+REPORTS = 100  # and this share of its time
 
 
 @dataclass
@@ -73,7 +74,8 @@ class BaseTraining:
         """
         epoch_seed = self._config.seed * 10_000 + self.at.epochs
         order = steps_of_epoch(len(self._train.example_ids), self._steps, epoch_seed)
-        began, before, reported = time.monotonic(), self.at.targets, time.monotonic()
+        before, reported = self.at.targets, time.monotonic()
+        began = reported  # later by as much as reports and checkpoints take
         for step in range(self.at.steps, self._steps):
             torch.manual_seed(hash((epoch_seed, step, dist.get_rank())) % 2**31)  # of dropout, also after a restart
             self._step(order[step])
@@ -82,12 +84,13 @@ class BaseTraining:
             now = time.monotonic()
             speed = (self.at.targets - before) / (now - began)
             # All workers report or none: the first one's clock decides.
-            is_due = self._summed(torch.tensor(float(dist.get_rank() == 0 and now - reported > REPORT_SECONDS)))
-            if self.at.steps % self._config.base.checkpoint_steps == 0:
-                save(self._report(speed))
-            elif is_due:
-                tell(self._report(speed))
-                reported = now
+            pause = max(REPORT_SECONDS, (now - began) / REPORTS)
+            is_due = self._summed(torch.tensor(float(dist.get_rank() == 0 and now - reported > pause)))
+            is_saved = self.at.steps % self._config.base.checkpoint_steps == 0
+            if is_saved or is_due:
+                (save if is_saved else tell)(self._report(speed))
+                reported = time.monotonic()
+                began += reported - now
         self._speed = (self.at.targets - before) / max(time.monotonic() - began, 1e-9)
         return self._validate()
 

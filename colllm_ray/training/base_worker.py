@@ -49,6 +49,8 @@ def train_base(task: BaseTask) -> None:
         folder = None if name is None else Path(name)
         if folder is not None and is_finished(folder):
             return
+        if rank == 0 and weights_revision(task.model) != task.scores.made_from["base"].revision:
+            raise ColllmError(f"{task.model.model}: has other weights than when it was scored; score again")
         part = Part(rank, context.get_world_size())
         train, validation = (task.scores.read_texts(split, part) for split in ("train", "validation"))
         sizes = batch_sizes(training, part.count)
@@ -56,8 +58,6 @@ def train_base(task: BaseTask) -> None:
         engine = build_engine(
             training, task.model, task.vocab_size, DeferralHead.from_tensors(task.head), steps * training.base.epochs
         )
-        if rank == 0 and weights_revision(task.model) != task.scores.made_from["base"].revision:
-            raise ColllmError(f"{task.model.model}: has other weights than when it was scored; score again")
         run = BaseTraining(engine, train, validation, training, task.prices, steps)
         if folder is not None:
             run.load(folder)

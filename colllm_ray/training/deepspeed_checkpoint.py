@@ -114,7 +114,9 @@ class _Encoder:
         if tensor.numel() and same in self._seen:
             return self._seen[same]
         self._seen[same] = place
-        self._tensors[place] = tensor.cpu().contiguous().clone()  # of its own: views cannot be stored
+        held = tensor.cpu().contiguous()
+        # Views cannot be stored: each has memory of its own.
+        self._tensors[place] = held if held.data_ptr() != tensor.data_ptr() else held.clone()
         return place
 
 

@@ -13,6 +13,14 @@ from colllm_ray.config import TrainingConfig
 from colllm_ray.errors import ColllmError
 
 AUTO = "auto"
+ONE_OF_THEM = f'leave one of them out, or write "{AUTO}" there'
+
+# Parameters of DeepSpeed's schedulers that have no default, or one that does not know the YAML.
+WANTED_BY_SCHEDULER = {
+    "WarmupLR": ("warmup_num_steps", "warmup_max_lr"),
+    "WarmupDecayLR": ("total_num_steps", "warmup_num_steps", "warmup_max_lr"),
+    "WarmupCosineLR": ("total_num_steps", "warmup_num_steps"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,10 @@ class BatchSizes:
     passes: int
 
 
-def deepspeed_config(training: TrainingConfig, workers: int, steps: int, bfloat16: bool) -> dict[str, Any]:
+def deepspeed_config(training: TrainingConfig, workers: int, steps: int, dtype: str) -> dict[str, Any]:
     """What `deepspeed.initialize` takes.
 
-    `steps` of all epochs are for a scheduler that asks for them; `bfloat16` says whether the base's weights are. Raises
+    `steps` of all epochs are for a scheduler that asks for them; `dtype` is that of the base's weights. Raises
     ColllmError where the user's file contradicts the YAML, or is not divisible among the workers.
     """
     base = training.base
@@ -41,17 +49,9 @@ def deepspeed_config(training: TrainingConfig, workers: int, steps: int, bfloat1
         content["optimizer"] = _default()["optimizer"]
     _settle(content, ("optimizer", "params", "lr"), training.base_learning_rate, training, "learning_rate")
     _settle(content, ("optimizer", "params", "weight_decay"), base.weight_decay, training, "weight_decay")
-    if "bf16" in content:
-        _settle(content, ("bf16", "enabled"), bfloat16, training)
+    _settle_precision(content, training, dtype)
     if "scheduler" in content:
-        for name, value in {
-            "total_num_steps": steps,
-            "warmup_num_steps": round(base.warmup * steps),
-            "warmup_max_lr": training.base_learning_rate,
-            "warmup_min_lr": 0.0,
-        }.items():
-            if content["scheduler"].get("params", {}).get(name) == AUTO:
-                content["scheduler"]["params"][name] = value
+        _settle_scheduler(content, training, steps)
     content["steps_per_print"] = 10**9  # progress is told elsewhere
     return dict(_without_auto(content))
 
@@ -63,6 +63,9 @@ def batch_sizes(training: TrainingConfig, workers: int) -> BatchSizes:
         None if content.get(key) == AUTO else content.get(key)
         for key in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
     )
+    for number in (step, forward_pass, passes):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ColllmError(f"training.base.deepspeed: {number!r} is no count of examples; a number from 1 is right")
     _agree(step, training, "batch_size", "train_batch_size")
     _agree(forward_pass, training, "micro_batch_size", "train_micro_batch_size_per_gpu")
     forward_pass = forward_pass or training.base.micro_batch_size
@@ -91,13 +94,56 @@ def _default() -> dict[str, Any]:
     return dict(hjson.loads(text, object_pairs_hook=dict))
 
 
+def _settle_precision(content: dict[str, Any], training: TrainingConfig, dtype: str) -> None:
+    """Weights of 16 bits want DeepSpeed's own care: a float32 copy, and for float16 a scaled loss."""
+    if "fp16" in content:
+        _settle(content, ("fp16", "enabled"), dtype == "float16", training)
+    in_float16 = content.get("fp16", {}).get("enabled", False)
+    if not in_float16:
+        _settle(content, ("bf16", "enabled"), dtype == "bfloat16", training)
+        if dtype == "float16":
+            raise ColllmError(
+                "base.dtype: float16 is trained only with `fp16` enabled in training.base.deepspeed, on a GPU; "
+                "bfloat16 or float32 would do without"
+            )
+
+
+def _settle_scheduler(content: dict[str, Any], training: TrainingConfig, steps: int) -> None:
+    """What DeepSpeed's warm-up schedulers want to know, where the file does not say it."""
+    scheduler, base = _section(content, "scheduler"), training.base
+    kind, given = scheduler.get("type"), _section(scheduler, "params")
+    known = {
+        "total_num_steps": steps,
+        "warmup_num_steps": round(base.warmup * steps),
+        "warmup_max_lr": content["optimizer"]["params"]["lr"],
+        "warmup_min_lr": 0.0,
+    }
+    if "warmup" in base.model_fields_set and given.get("warmup_num_steps", AUTO) != AUTO:
+        raise ColllmError(f"training.base.warmup: the scheduler in training.base.deepspeed says it; {ONE_OF_THEM}")
+    if "head_learning_rate" in base.model_fields_set and kind != "WarmupCosineLR":
+        raise ColllmError(
+            f"training.base.head_learning_rate: the scheduler {kind} in training.base.deepspeed gives the head the "
+            "base's; leave one of them out"
+        )
+    for name in WANTED_BY_SCHEDULER.get(str(kind), ()):
+        given.setdefault(name, AUTO)
+    given.update({name: value for name, value in known.items() if given.get(name) == AUTO})
+
+
+def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    section = content.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise ColllmError(f"training.base.deepspeed: {name} must be an object, not {section!r}")
+    return section
+
+
 def _settle(
     content: dict[str, Any], path: tuple[str, ...], value: object, training: TrainingConfig, field: str | None = None
 ) -> None:
     """Fills in a key that is missing or "auto"."""
     section = content
     for key in path[:-1]:
-        section = section.setdefault(key, {})
+        section = _section(section, key)
     given = section.get(path[-1], AUTO)
     if given == AUTO:
         section[path[-1]] = value
@@ -108,10 +154,10 @@ def _settle(
 def _agree(given: object, training: TrainingConfig, field: str, key: str) -> None:
     """Raises where the YAML's field was written by the user and says something else than the file."""
     value = getattr(training.base, field)
-    if given is not None and field in training.base.model_fields_set and value != given:
+    written = field in training.base.model_fields_set and value is not None
+    if given is not None and written and value != given:
         raise ColllmError(
-            f"training.base.{field}: is {value}, but {key} in training.base.deepspeed is {given}; "
-            f'leave one of them out, or write "{AUTO}" there'
+            f"training.base.{field}: is {value}, but {key} in training.base.deepspeed is {given}; {ONE_OF_THEM}"
         )
 
 

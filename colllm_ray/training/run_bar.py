@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from upath import UPath
@@ -12,7 +12,7 @@ from upath import UPath
 from colllm_ray.progress import progress_bars
 from colllm_ray.storage import is_local
 from colllm_ray.training.report import Report
-from colllm_ray.training.run_log import read_reports
+from colllm_ray.training.run_log import latest_report
 
 
 @contextmanager
@@ -24,10 +24,10 @@ def run_bar(folder: UPath, title: str) -> Iterator[None]:
         bar = progress.add_task(title, total=None, note="")
 
         def show() -> None:
-            if reports := read_reports(folder):
-                last = reports[-1]
-                total = last.targets_done + last.targets_to_go
-                progress.update(bar, completed=last.targets_done, total=total, note=_note(reports))
+            with suppress(OSError):  # a storage that is away for a moment: the bar can wait
+                if (last := latest_report(folder)) is not None:
+                    total = last.targets_done + last.targets_to_go
+                    progress.update(bar, completed=last.targets_done, total=total, note=_note(last))
 
         def follow() -> None:
             while not done.wait(poll_seconds):
@@ -43,13 +43,9 @@ def run_bar(folder: UPath, title: str) -> Iterator[None]:
             show()
 
 
-def _note(reports: list[Report]) -> str:
-    last = reports[-1]
+def _note(last: Report) -> str:
     left = timedelta(seconds=round(last.targets_to_go / last.targets_per_second))
     parts = [f"epoch {last.epoch}", f"loss {last.loss:.4f}"]
-    validated = next(
-        (report.validation_loss for report in reversed(reports) if report.validation_loss is not None), None
-    )
-    if validated is not None:
-        parts.append(f"validation {validated:.4f}")
+    if last.validation_loss is not None:
+        parts.append(f"validation {last.validation_loss:.4f}")
     return ", ".join([*parts, f"{last.targets_per_second:,.0f} targets/s", f"{left} left"])

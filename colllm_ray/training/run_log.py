@@ -6,6 +6,7 @@ Ray Train's controller hears the reports, after the checkpoint that came with on
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from dataclasses import asdict
 from typing import Any
@@ -39,18 +40,31 @@ class RunLog(UserCallback):
     ) -> None:
         if self._keepers is None:  # here, because they do not travel to the controller
             before = read_reports(self._folder)
-            self._keepers = (_Lines(self._folder, before), _Events(self._folder, before), _Metrics(self._folder.name))
+            ray_metrics = _Metrics(self._folder.name, before)
+            self._keepers = (_Lines(self._folder, before), _Events(self._folder, before), ray_metrics)
         for keeper in self._keepers:
-            keeper.keep(Report(**metrics[0]))
+            try:
+                keeper.keep(Report(**metrics[0]))
+            except Exception:  # the training is worth more than its log, and the next report writes all again
+                logging.getLogger(__name__).exception("a report of %s could not be kept", self._folder)
 
 
 def read_reports(folder: UPath) -> list[Report]:
     """The reports of a run, oldest first."""
+    return [Report(**json.loads(line)) for line in _lines(folder)]
+
+
+def latest_report(folder: UPath) -> Report | None:
+    """The last report of a run, None where there is none."""
+    lines = _lines(folder)
+    return Report(**json.loads(lines[-1])) if lines else None
+
+
+def _lines(folder: UPath) -> list[str]:
     try:
-        lines = (folder / REPORTS).read_text(encoding="utf-8").splitlines()
+        return (folder / REPORTS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [Report(**json.loads(line)) for line in lines]
 
 
 # Both files are written whole each time: object stores cannot append.
@@ -101,7 +115,7 @@ def _event(report: Report) -> Event:
 class _Metrics:
     """On Ray's Prometheus endpoint; `run` is the run's name."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, before: list[Report]) -> None:
         tags = ("run",)
         self._run = {"run": run}
         self._loss = Gauge("colllm_training_loss", "Mean of the objective in the epoch so far, nats a target.", tags)
@@ -110,7 +124,7 @@ class _Metrics:
         self._speed = Gauge("colllm_training_targets_per_second", "Target tokens a second.", tags)
         self._to_go = Gauge("colllm_training_targets_to_go", "Target tokens that are left of a training.", tags)
         self._done = Counter("colllm_trained_targets", "Target tokens, counted in each epoch.", tags)
-        self._counted: int | None = None
+        self._counted = before[-1].targets_done if before else 0
 
     def keep(self, report: Report) -> None:
         self._loss.set(report.loss, self._run)
@@ -120,6 +134,6 @@ class _Metrics:
             self._validation.set(report.validation_loss, self._run)
         for expert, share in (report.deferral or {}).items():
             self._deferral.set(share, {**self._run, "expert": expert})
-        if self._counted is not None and report.targets_done > self._counted:
+        if report.targets_done > self._counted:  # after a restart, some are done again
             self._done.inc(report.targets_done - self._counted, self._run)
-        self._counted = report.targets_done
+            self._counted = report.targets_done

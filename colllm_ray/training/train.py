@@ -17,12 +17,14 @@ from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.calibration import base_alone, calibrate
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import BESIDE, TrainedCollaboration
+from colllm_ray.engine.language_model import weights_dtype
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.scores import FeatureScores
 from colllm_ray.storage import Where, location, write_whole
 from colllm_ray.training.base_result import BaseResult
 from colllm_ray.training.base_worker import BaseTask, train_base
+from colllm_ray.training.deepspeed_config import deepspeed_config
 from colllm_ray.training.head_checkpoint import load_head
 from colllm_ray.training.head_worker import HeadTask, train_head
 from colllm_ray.training.workers import Workers, run_workers
@@ -41,6 +43,8 @@ def train(collaboration: Collaboration, run: Where) -> TrainedCollaboration:
         raise ColllmError("base.adapter: mode lora trains an adapter of its own; merge this one into the model first")
     folder = ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores")
     folder.check_failed(collaboration.data.max_failed)
+    if training.mode != "frozen":  # told before the head is fitted, though only DeepSpeed needs it
+        deepspeed_config(training, training.workers, steps=1, dtype=weights_dtype(collaboration.base))
     stage = _Stage(collaboration, folder, folder.read("validation"), run / "training")
     head = stage.untrained_head() if training.objective == "finetune" else stage.fit_head()
     if training.mode == "frozen":
@@ -72,7 +76,7 @@ class _Stage:
         if fitted.is_file():
             return DeferralHead.from_tensors(load(fitted.read_bytes()))
         task = HeadTask(self.scores, training, self.collaboration.prices)
-        workers = Workers(training.workers, num_gpus=0, max_failures=training.max_failures)
+        workers = Workers(training.workers, 1, 0, training.max_failures)
         checkpoint = run_workers(_head_loop, task, workers, self.storage, self._head_run(), "train head")
         with checkpoint.as_directory() as folder:
             head = load_head(Path(folder))
@@ -96,7 +100,7 @@ class _Stage:
             prices=self.collaboration.prices,
             head=head.state_dict(),
         )
-        workers = Workers(training.workers, training.base.num_gpus, training.max_failures)
+        workers = Workers(training.workers, training.base.num_cpus, training.base.num_gpus, training.max_failures)
         checkpoint = run_workers(
             _base_loop, task, workers, self.storage, self._base_run(), f"train base ({training.mode})"
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import ray
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
@@ -17,6 +18,7 @@ from ray.train import (
     WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer
+from rich.console import Console
 from upath import UPath
 
 from colllm_ray.errors import ColllmError
@@ -29,9 +31,10 @@ Task = TypeVar("Task")
 
 @dataclass(frozen=True)
 class Workers:
-    """How many there are, with what, and how many of them may die; `num_gpus` is of each."""
+    """How many there are, what each has, and how often they may be started again."""
 
     count: int
+    num_cpus: float
     num_gpus: int
     max_failures: int
 
@@ -51,7 +54,7 @@ def run_workers(
         scaling_config=ScalingConfig(
             num_workers=workers.count,
             use_gpu=workers.num_gpus > 0,
-            resources_per_worker={"CPU": 1, "GPU": workers.num_gpus},
+            resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
         ),
         run_config=RunConfig(
             name=name,
@@ -62,6 +65,9 @@ def run_workers(
             callbacks=[RunLog(storage / name), _StopAtUsersErrors()],
         ),
     )
+    for kind, each in (("CPU", workers.num_cpus), ("GPU", workers.num_gpus)):
+        if (wanted := workers.count * each) > (there := ray.cluster_resources().get(kind, 0)):
+            Console(stderr=True).print(f"{title}: waits for {wanted:g} {kind}s; the cluster has {there:g} now")
     with run_bar(storage / name, title):
         try:
             checkpoint = trainer.fit().checkpoint

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colllm_ray.deferral.calibration import calibrate
+from colllm_ray.deferral.calibration import base_alone, calibrate
 from colllm_ray.deferral.rule import decide
 
 
@@ -50,3 +50,12 @@ def test_the_threshold_lies_between_what_helps_and_what_harms() -> None:
     _, p_defer = decide(scores, 0.0)
     assert p_defer[29] > calibration.threshold > p_defer[30]
     assert max(candidate.exact_match for candidate in calibration.candidates) == 1
+
+
+def test_the_base_alone_is_as_right_as_at_frequency_0() -> None:
+    torch.manual_seed(0)
+    top1, example = torch.rand(60, 3) < 0.8, torch.arange(60) // 6
+    scores = torch.nn.functional.pad(torch.randn(60, 2), (1, 0))
+    (alone,) = base_alone(top1, example).candidates
+    assert (alone.exact_match, alone.token_accuracy) == pytest.approx(quality_by_hand(scores, top1, 1.0))
+    assert alone.frequency == calibrate(scores, top1, example).candidates[0].frequency == 0.0

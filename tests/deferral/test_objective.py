@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -23,12 +24,15 @@ def test_the_marginal_objective_sums_over_who_wrote() -> None:
         torch.testing.assert_close(objective(SCORES, LOGPROB, LABELS), torch.stack(expected))
 
 
-def test_prices_are_paid_in_expectation() -> None:
-    prices = torch.tensor([0.0, 0.3, 1.5])
-    free = head_objective("marginal", FREE, WEIGHTS)(SCORES, LOGPROB, LABELS)
-    priced = head_objective("marginal", prices, WEIGHTS)(SCORES, LOGPROB, LABELS)
-    p = torch.softmax(SCORES, dim=1)
-    torch.testing.assert_close(priced - free, 0.3 * p[:, 1] + 1.5 * p[:, 2])
+@pytest.mark.parametrize(("gain", "defers"), [(0.4, False), (0.6, True), (3.0, True)])
+def test_it_pays_to_defer_where_an_expert_is_better_by_more_than_its_price(gain: float, defers: bool) -> None:
+    objective = head_objective("marginal", torch.tensor([0.0, 0.5]), WEIGHTS[:2])
+    gold_logprob = torch.tensor([[-4.0, -4.0 + gain]])
+    for score in torch.linspace(-5, 5, 11):
+        scores = torch.tensor([[0.0, float(score)]], requires_grad=True)
+        objective(scores, gold_logprob, LABELS[:1]).sum().backward()
+        assert scores.grad is not None
+        assert bool(scores.grad[0, 1] < 0) == defers  # a step against it raises the expert's score
 
 
 def test_weak_supervision_stands_next_to_the_base_s_own_loss() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,40 @@ def test_what_is_saved_is_loaded(trained: TrainedCollaboration, tmp_path: Path) 
     assert loaded.base_revision == "r1"
     assert torch.equal(loaded.head.weight, trained.head.weight)
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["base", "adapter"])
+def test_trained_weights_come_along(name: str, trained: TrainedCollaboration, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    for file in ("config.json", "adapter_config.json", "weights"):
+        (tmp_path / name / file).write_text(file)
+    trained.save(tmp_path / "collaboration", tmp_path / name)
+    (tmp_path / "collaboration").rename(tmp_path / "moved")
+    base = TrainedCollaboration.load(tmp_path / "moved").collaboration.base
+    if name == "base":
+        assert (base.model, base.adapter) == (str(tmp_path / "moved/base"), None)
+    else:
+        assert (base.model, base.adapter) == (trained.collaboration.base.model, str(tmp_path / "moved/adapter"))
+    assert (tmp_path / "moved" / name / "weights").read_text() == "weights"
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "fits"),
+    [
+        ("abc", "abc", True),
+        ("abc", "abd", False),
+        ("abc", "abc+def", False),
+        ("abc+def", "abc+def", True),
+        ("abc+beside", "abc+def", True),
+        ("abc+beside", "abd+def", False),
+        ("abc+beside", "abc", False),
+        ("beside", "anything", True),
+    ],
+)
+def test_the_base_must_have_the_weights_that_the_head_reads(
+    stored: str, now: str, fits: bool, trained: TrainedCollaboration
+) -> None:
+    assert replace(trained, base_revision=stored).base_fits(now) == fits
 
 
 @pytest.mark.parametrize("name", ["collaboration.yaml", "head.safetensors", "calibration.json"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,6 +40,11 @@ def check_base(run: Path, examples: int) -> None:
         assert len(ids) == len(set(ids)) == examples + 5
 
 
+def is_finished(name: str, files: Mapping[str, int]) -> bool:
+    """The base's hidden states come before its scores, and are made again with them."""
+    return name.replace("/features/", "/base/") in files
+
+
 def drive(config: Path, run: Path, address: str) -> None:
     collaboration = Collaboration.load(config)
     with ray_session(address, collaboration):
@@ -62,7 +68,7 @@ def test_a_scoring_that_is_killed_again_and_again_goes_on_where_it_was(tiny: Col
         now = shards(run)
         assert {name: now[name] for name in finished} == finished
         if (run / "scores/examples/manifest.json").exists():  # examples without it are made again
-            finished = now
+            finished = {name: when for name, when in now.items() if is_finished(name, now)}
     score(tiny, run, only="base")
     assert len(shards(run)) > len(finished)
     assert {name: shards(run)[name] for name in finished} == finished

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _run(rank: int, collaboration: Collaboration, run: Path, courses: Mapping[st
 
 def _reports_of(course: Course, collaboration: Collaboration, scores: ScoreFolder, folder: Path) -> list[Report]:
     from colllm_ray.training.base_engine import build_engine, export
-    from colllm_ray.training.base_training import BaseTraining, steps_an_epoch
+    from colllm_ray.training.base_training import BaseTraining, Position, steps_an_epoch
     from colllm_ray.training.deepspeed_config import batch_sizes
 
     training, part = course.training, Part(dist.get_rank(), WORKERS)
@@ -102,8 +103,11 @@ def _reports_of(course: Course, collaboration: Collaboration, scores: ScoreFolde
         engine = build_engine(training, collaboration.base, 300, head, steps * training.base.epochs)
         return engine, BaseTraining(engine, train, validation, training, collaboration.prices, steps)
 
+    stopped_at: list[Position] = []
+
     def stop(_report: Report) -> None:
         run.save(folder / "stopped")
+        stopped_at.append(run.at)
         raise _StopHere
 
     def go_on(_report: Report) -> None:
@@ -112,11 +116,12 @@ def _reports_of(course: Course, collaboration: Collaboration, scores: ScoreFolde
     engine, run = new()
     reports = []
     if course.stops:
-        try:
+        with suppress(_StopHere):
             run.run_epoch(go_on, stop)
-        except _StopHere:
-            engine, run = new()
-            run.load(folder / "stopped")
+        engine, run = new()
+        run.load(folder / "stopped")
+        assert stopped_at == [run.at]
+        assert run.at.steps > 0
     while not run.is_done:
         validated = run.run_epoch(go_on, go_on)
         reports.append(run.end_epoch(validated))

@@ -65,7 +65,8 @@ def test_a_killed_worker_is_replaced_and_the_training_ends_as_an_undisturbed_one
 
     def reports(run: Path) -> list[tuple[int, float, float | None]]:
         kept = [one for folder in run.glob("training/full-*") for one in read_reports(location(folder))]
-        return [(one.step, one.loss, one.validation_loss) for one in kept]
+        # An epoch has three steps; after its first one, only a slow machine reports.
+        return [(one.step, one.loss, one.validation_loss) for one in kept if one.step % 3 != 1]
 
     def kill_one() -> None:
         wait_until(lambda: bool(reports(run_with_head)), "the first checkpoint of the base")
@@ -75,9 +76,10 @@ def test_a_killed_worker_is_replaced_and_the_training_ends_as_an_undisturbed_one
         killing = pool.submit(kill_one)
         killed = train(collaboration, run_with_head)
         killing.result()
-    # What was reported and not yet kept when the worker died is reported again.
+    # What was reported and not yet kept when the worker died is reported again; it did not begin anew.
+    assert len(reports(run_with_head)) <= len(reports(undisturbed_run)) + 2
     assert dict.fromkeys(reports(run_with_head)) == dict.fromkeys(reports(undisturbed_run))
-    assert len(reports(undisturbed_run)) == 18 + 6
+    assert [step for step, _, _ in reports(undisturbed_run)] == [i for i in range(1, 37) if i % 3 != 1]
     assert killed.calibration == undisturbed.calibration
     assert torch.equal(killed.head.weight, undisturbed.head.weight)
     assert weights_revision(killed.collaboration.base) == weights_revision(undisturbed.collaboration.base)
