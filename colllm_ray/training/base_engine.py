@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import deepspeed.ops
 import torch
 import torch.distributed as dist
 from deepspeed import DeepSpeedEngine
+from deepspeed.runtime.config import DeepSpeedConfigError
+from deepspeed.runtime.zero.utils import ZeRORuntimeException
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,12 +25,23 @@ from transformers.integrations import HfDeepSpeedConfig
 from colllm_ray.config import ModelConfig, TrainingConfig
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.head import DeferralHead
-from colllm_ray.deferral.trained import ADAPTER, BASE
+from colllm_ray.deferral.trained import ADAPTER, BASE, HEAD
 from colllm_ray.engine.language_model import LanguageModel, weights_dtype
 from colllm_ray.errors import ColllmError
 from colllm_ray.training.base_module import BaseWithHead
-from colllm_ray.training.base_result import HEAD
 from colllm_ray.training.deepspeed_config import deepspeed_config
+
+# What DeepSpeed raises where its configuration is wrong; a worker that was lost shows as a RuntimeError.
+REFUSALS = (
+    DeepSpeedConfigError,
+    ZeRORuntimeException,
+    AssertionError,
+    AttributeError,
+    KeyError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 
 
 def build_engine(
@@ -71,9 +85,7 @@ def build_engine(
             lr_scheduler=None if "scheduler" in config else partial(_warmup_then_cosine, training.base.warmup, steps),
             dist_init_required=False,
         )
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # of a dozen kinds, bare Exception among them
+    except REFUSALS as error:
         raise ColllmError(f"training.base.deepspeed: DeepSpeed refuses it: {type(error).__name__}: {error}") from error
     return engine
 
@@ -84,15 +96,19 @@ def export(engine: DeepSpeedEngine, training: TrainingConfig, model: ModelConfig
     All workers must call it: weights that they share are gathered one by one.
     """
     module: BaseWithHead = engine.module
-    head = _gathered(module.head)
-    base = _gathered(module.model, learnt_alone=training.mode == "lora")
-    if dist.get_rank() == 0:
-        save_file({name: weight.float() for name, weight in head.items()}, folder / HEAD)
-        if training.mode == "lora":
-            module.model.save_pretrained(folder / ADAPTER, state_dict=base)
-        else:
-            module.model.save_pretrained(folder / BASE, state_dict=base)
-            load_tokenizer(model).save_pretrained(folder / BASE)
+    lora = training.mode == "lora"
+    head = _gathered(dict(module.head.named_parameters()))
+    base = _gathered({name: w for name, w in module.model.named_parameters() if w.requires_grad or not lora})
+    if dist.get_rank() > 0:
+        return
+    save_file({name: weight.float() for name, weight in head.items()}, folder / HEAD)
+    if lora:
+        module.model.save_pretrained(folder / ADAPTER, state_dict=base)
+    else:
+        saved = module.model.state_dict()  # of buffers, not all are
+        base.update({name: buffer.cpu() for name, buffer in module.model.named_buffers() if name in saved})
+        module.model.save_pretrained(folder / BASE, state_dict=base)
+        load_tokenizer(model).save_pretrained(folder / BASE)
 
 
 def _check_that_it_can_be_saved(base: PreTrainedModel, model: ModelConfig) -> None:
@@ -132,18 +148,11 @@ def _warmup_then_cosine(warmup: float, steps: int, optimizer: torch.optim.Optimi
     return LambdaLR(optimizer, share)
 
 
-def _gathered(module: torch.nn.Module, learnt_alone: bool = False) -> dict[str, Tensor]:
-    """All that its state holds, or the weights that learn, on the first worker's CPU; others get nothing.
-
-    Tied weights are there once.
-    """
-    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad or not learnt_alone}
+def _gathered(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """These weights as a whole, on the first worker's CPU; others get nothing."""
     whole = {}
     for name, weight in weights.items():
         with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
             if dist.get_rank() == 0:
                 whole[name] = weight.detach().cpu().clone()
-    if dist.get_rank() == 0 and not learnt_alone:
-        kept = module.state_dict()  # of buffers, those that are saved
-        whole.update({name: buffer.cpu().clone() for name, buffer in module.named_buffers() if name in kept})
     return whole

@@ -15,9 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from colllm_ray.deferral.head import DeferralHead
-from colllm_ray.deferral.trained import ADAPTER, BASE
-
-HEAD = "head.safetensors"
+from colllm_ray.deferral.trained import ADAPTER, BASE, HEAD
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ def deepspeed_config(training: TrainingConfig, workers: int, steps: int, dtype: 
     """
     base = training.base
     content = _content(training)
+    for name in ("optimizer", "scheduler", "bf16", "fp16", "zero_optimization"):
+        if name in content:
+            _section(content, name)
     sizes = batch_sizes(training, workers)
     content["train_batch_size"] = sizes.step
     content["train_micro_batch_size_per_gpu"] = sizes.forward_pass

@@ -16,7 +16,7 @@ from colllm_ray.config import Collaboration
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.calibration import base_alone, calibrate
 from colllm_ray.deferral.head import DeferralHead
-from colllm_ray.deferral.trained import BESIDE, TrainedCollaboration
+from colllm_ray.deferral.trained import BESIDE, HEAD, TrainedCollaboration
 from colllm_ray.engine.language_model import weights_dtype
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.score_folder import ScoreFolder
@@ -72,7 +72,7 @@ class _Stage:
     def fit_head(self) -> DeferralHead:
         """The head beside the frozen base; one that an earlier call has fitted is taken as it is."""
         training = self.collaboration.training
-        fitted = self.storage / self._head_run() / "head.safetensors"
+        fitted = self.storage / self._head_run() / HEAD
         if fitted.is_file():
             return DeferralHead.from_tensors(load(fitted.read_bytes()))
         task = HeadTask(self.scores, training, self.collaboration.prices)
@@ -125,7 +125,9 @@ class _Stage:
         return f"head-{_hash(config, self.collaboration.prices, self.scores.made_from)}"
 
     def _base_run(self) -> str:
-        config = self.collaboration.training.model_dump(exclude={"max_failures": True, "base": {"checkpoint_steps"}})
+        config = self.collaboration.training.model_dump(
+            exclude={"max_failures": True, "base": {"checkpoint_steps", "num_cpus"}}
+        )
         return f"{config['mode']}-{_hash(config, self._head_run())}"
 
 

@@ -96,6 +96,7 @@ def test_float16_is_not_trained_without_a_scaled_loss() -> None:
     ("deepspeed", "base", "error"),
     [
         ({"optimizer": "AdamW"}, {}, "optimizer must be an object, not 'AdamW'"),
+        ({"zero_optimization": 3}, {}, "zero_optimization must be an object, not 3"),
         ({"train_batch_size": "16"}, {}, "'16' is no count of examples"),
         (
             {"scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 3}}},
