@@ -6,7 +6,6 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -20,6 +19,7 @@ from colllm_ray.training.run_log import EVENTS, read_reports
 from colllm_ray.training.train import train
 from tests.commands import wait_until
 from tests.conftest import WriteTiny
+from tests.processes import started_processes
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -28,15 +28,6 @@ HEAD = {"epochs": 2, "weak_epochs": 1, "batch_tokens": 64}
 
 def learning(tiny: Collaboration, **training: object) -> Collaboration:
     return tiny.model_copy(update={"training": TrainingConfig.model_validate({**HEAD, **training})})
-
-
-def training_workers() -> list[psutil.Process]:
-    """The Ray Train workers that this process's Ray runs."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if any("RayTrainWorker" in part for part in process.cmdline())
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,7 @@ def test_a_killed_worker_is_replaced_and_the_training_ends_as_an_undisturbed_one
 
     def kill_one() -> None:
         wait_until(lambda: bool(reports(run_with_head)), "the first checkpoint of the base")
-        training_workers()[0].kill()
+        started_processes("RayTrainWorker")[0].kill()
 
     with ThreadPoolExecutor(1) as pool:
         killing = pool.submit(kill_one)
