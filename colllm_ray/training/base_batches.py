@@ -30,7 +30,7 @@ def micro_batch(scores: TextScores, examples: Sequence[int]) -> MicroBatch:
     """The batch of these examples."""
     texts = [scores.text(i) for i in examples] or [Text([0], [False])]
     input_ids, wanted = padded(texts)
-    targets = [torch.arange(len(scores.example))[scores.targets(i)] for i in examples]
+    targets = [torch.arange(scores.targets(i).start, scores.targets(i).stop) for i in examples]
     return MicroBatch(
         input_ids=input_ids,
         wanted=wanted.flatten().nonzero()[:, 0],
@@ -41,8 +41,7 @@ def micro_batch(scores: TextScores, examples: Sequence[int]) -> MicroBatch:
 
 def micro_batches(scores: TextScores, examples: Sequence[int], size: int, count: int) -> Iterator[MicroBatch]:
     """`count` batches of up to `size` examples of similar length; the last may be empty."""
-    lengths = scores.text_ends.diff()
-    by_length = sorted(examples, key=lambda i: -int(lengths[i]))
+    by_length = sorted(examples, key=lambda i: int(scores.text_ends[i] - scores.text_ends[i + 1]))  # longest first
     assert len(by_length) <= size * count
     for start in range(0, size * count, size):
         yield micro_batch(scores, by_length[start : start + size])

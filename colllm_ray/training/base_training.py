@@ -27,7 +27,7 @@ from colllm_ray.training.deepspeed_checkpoint import load_engine, save_engine
 from colllm_ray.training.report import Report
 
 REPORT_SECONDS = 5.0  # between two reports of an epoch, at least,
-REPORTS = 100  # and this share of its time
+REPORT_SHARE = 0.01  # and this share of the time that it has taken so far
 
 
 @dataclass
@@ -84,7 +84,7 @@ class BaseTraining:
             now = time.monotonic()
             speed = (self.at.targets - before) / (now - began)
             # All workers report or none: the first one's clock decides.
-            pause = max(REPORT_SECONDS, (now - began) / REPORTS)
+            pause = max(REPORT_SECONDS, REPORT_SHARE * (now - began))
             is_due = self._summed(torch.tensor(float(dist.get_rank() == 0 and now - reported > pause)))
             is_saved = self.at.steps % self._config.base.checkpoint_steps == 0
             if is_saved or is_due:

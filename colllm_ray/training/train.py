@@ -26,10 +26,9 @@ from colllm_ray.training.base_result import BaseResult
 from colllm_ray.training.base_worker import BaseTask, train_base
 from colllm_ray.training.deepspeed_config import deepspeed_config
 from colllm_ray.training.head_checkpoint import load_head
+from colllm_ray.training.head_training import VALIDATION_BATCH
 from colllm_ray.training.head_worker import HeadTask, train_head
 from colllm_ray.training.workers import Workers, run_workers
-
-FEATURES_AT_ONCE = 8192
 
 
 def train(collaboration: Collaboration, run: Where) -> TrainedCollaboration:
@@ -85,7 +84,7 @@ class _Stage:
 
     def save_with_frozen_base(self, head: DeferralHead, folder: UPath) -> None:
         with torch.no_grad():
-            scores = torch.cat([head(features) for features in self.validation.features.split(FEATURES_AT_ONCE)])
+            scores = torch.cat([head(features) for features in self.validation.features.split(VALIDATION_BATCH)])
         calibration = calibrate(scores, self.validation.top1, self.validation.example)
         TrainedCollaboration(self.collaboration, head, calibration, self._base_revision).save(folder)
 
