@@ -38,9 +38,12 @@ class Session:
     too much is cut back. `on_news` is called when something was heard: look at `take`.
     """
 
-    def __init__(self, client: ModelClient, sampling: Sampling | None, on_news: Callable[[], None]) -> None:
+    def __init__(
+        self, client: ModelClient, sampling: Sampling | None, on_news: Callable[[], None], top: int = 0
+    ) -> None:
         self._client = client
         self._sampling = sampling
+        self._top = top
         self._on_news = on_news
         self._name = uuid4().hex
         self._number = 0  # of the last question; 0: none yet
@@ -52,6 +55,12 @@ class Session:
         self._failure: str | None = None
         self._asked_at = 0.0
         self.answered_in = 0.0  # seconds, of the last question
+        self.link_seconds = 0.0  # of `answered_in`, all questions together, when the model did not have the question
+
+    @property
+    def calls(self) -> int:
+        """How many questions the model was sent."""
+        return self._number
 
     def gap(self, text: list[int]) -> int:
         """How many tokens of `text` the model has not been sent."""
@@ -103,6 +112,7 @@ class Session:
             want=want,
             draft=draft,
             sampling=self._sampling,
+            top=self._top,
         )
         self._client.post(self._question, self._deliver)
 
@@ -127,6 +137,7 @@ class Session:
             else:
                 self._drafting = question.draft
                 self.answered_in = perf_counter() - self._asked_at
+                self.link_seconds += max(0.0, self.answered_in - reply.seconds)
             if reply.choices:
                 self._written = reply.choices[-1].token
             self._heard.extend(enumerate(reply.choices, start=reply.index))

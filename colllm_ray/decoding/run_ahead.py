@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 
-from colllm_ray.decoding.model_client import ModelClient, News, Session
+from colllm_ray.decoding.account import Account
+from colllm_ray.decoding.model_client import ModelClient, ModelFailedError, News, Session
 from colllm_ray.decoding.pace import Pace
 from colllm_ray.decoding.tail import Tail
 from colllm_ray.decoding.written import Terms, WrittenToken
 
 
 async def decode_ahead(
-    base: ModelClient, experts: Sequence[ModelClient], prompt: Sequence[int], eta: float, terms: Terms, pace: Pace
+    base: ModelClient,
+    experts: Sequence[ModelClient],
+    prompt: Sequence[int],
+    eta: float,
+    terms: Terms,
+    pace: Pace,
+    account: Account | None = None,
 ) -> AsyncGenerator[WrittenToken, None]:
     """Writes what `decode` writes, while nobody waits for a token that can be guessed.
 
@@ -21,12 +28,26 @@ async def decode_ahead(
     drafts who should have written. An expert that is idle and likely to be asked next is shown the text as it grows.
     Raises ModelFailedError.
     """
-    tail, news = Tail(prompt, eta, terms), News()
+    account = account or Account()
+    tail, news = Tail(prompt, eta, terms, account), News()
     with pace.answering(), ExitStack() as stack:
-        sessions = [stack.enter_context(Session(client, terms.sampling, news.tell)) for client in (base, *experts)]
+        sessions = [
+            stack.enter_context(Session(client, terms.sampling, news.tell, terms.top)) for client in (base, *experts)
+        ]
+        account.follow(sessions, range(len(sessions)))
         while True:
             for author, session in enumerate(sessions):
-                if heard := session.take(tail.text):
+                if author in account.lost:
+                    continue
+                try:
+                    heard = session.take(tail.text)
+                except ModelFailedError:
+                    if author == 0 or terms.needs_all:
+                        raise
+                    account.lost.append(author)
+                    tail.decide_again()
+                    continue
+                if heard:
                     pace.saw_answer(author, session.answered_in)
                 for index, choice in heard:
                     tail.heard(author, index, choice)

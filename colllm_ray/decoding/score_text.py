@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -34,28 +35,45 @@ async def score_texts(client: ModelClient, texts: Sequence[Text], room: asyncio.
 
 async def score_text(client: ModelClient, text: Text) -> GoldScores:
     """Sends the text in parts, in a session of its own. Raises ModelFailedError."""
-    session = uuid4().hex
-    logprobs: list[float] = []
-    top1: list[bool] = []
-    ids = tuple(text.input_ids)
-    last = len(ids) - 1  # after which nothing is asked
+    ids = text.input_ids
+    choices = await choices_at(client, ids, [t for t, is_target in enumerate(text.target_mask) if is_target])
+    if not all(math.isfinite(gold_logprob(choice)) for choice in choices.values()):
+        raise ModelFailedError(NOT_FINITE)
+    return GoldScores(
+        tuple(gold_logprob(choice) for choice in choices.values()),
+        tuple(choice.token == ids[t] for t, choice in choices.items()),
+    )
+
+
+async def choices_at(
+    client: ModelClient, text: Sequence[int], places: Sequence[int], top: int = 0
+) -> dict[int, Choice]:
+    """What a model would write at each of the places, which rise from 1 on, given the text before them.
+
+    The text is sent in parts, in a session of its own; each choice has the `gold_logprob` of the text's own token.
+    Raises ModelFailedError.
+    """
+    session, ids = uuid4().hex, tuple(text)
+    chosen: dict[int, Choice] = {}
+    last = places[-1] if places else 0
     try:
         for number, start in enumerate(range(0, last, CHUNK), start=1):
             end = min(start + CHUNK, last)
-            targets = [t for t in range(start + 1, end + 1) if text.target_mask[t]]
-            want = end + 1 - targets[0] if targets else 0
-            request = Extend(session, start, ids[start:end], number, want, gold=ids[end + 1 - want : end + 1])
+            here = [t for t in places if start < t <= end]
+            want = end + 1 - here[0] if here else 0
+            gold = ids[end + 1 - want : end + 1]
+            request = Extend(session, start, ids[start:end], number, want, gold=gold, top=top)
             choices = dict(enumerate(await _answer(client, request, ids), start=end + 1 - want))
-            for t in targets:
-                logprob = choices[t].gold_logprob
-                assert logprob is not None, "it was asked for"
-                if not math.isfinite(logprob):
-                    raise ModelFailedError(NOT_FINITE)
-                logprobs.append(logprob)
-                top1.append(choices[t].token == ids[t])
+            chosen.update({t: choices[t] for t in here})
     finally:
         client.close_session(session)
-    return GoldScores(tuple(logprobs), tuple(top1))
+    return chosen
+
+
+def gold_logprob(choice: Choice) -> float:
+    """That of the text's own token, which was asked for."""
+    assert choice.gold_logprob is not None, "it was asked for"
+    return choice.gold_logprob
 
 
 def _give(reply: asyncio.Future[Reply], heard: Reply) -> None:
@@ -69,7 +87,7 @@ async def _answer(client: ModelClient, request: Extend, ids: tuple[int, ...]) ->
     while True:
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         tokens = ids[start : request.end]
-        again = Extend(request.session, start, tokens, request.number, request.want, gold=request.gold)
+        again = replace(request, start=start, tokens=tokens)
         client.post(again, partial(_give, reply))
         match await reply:
             case Extended(choices=choices):

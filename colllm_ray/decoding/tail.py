@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from colllm_ray.decoding.account import Account
 from colllm_ray.decoding.model_client import scores_of
 from colllm_ray.decoding.pace import Pace
 from colllm_ray.decoding.written import Terms, WrittenToken
@@ -24,6 +25,10 @@ class _Step:
     p_defer: float
     choice: Choice
 
+    @classmethod
+    def of(cls, choice: Choice, eta: float, masked: Set[int]) -> _Step:
+        return cls(*decide_one(scores_of(choice), eta, masked), choice)
+
 
 class Tail:
     """Puts together what the models say about a text that grows by guesses and is cut back where one was wrong.
@@ -33,15 +38,18 @@ class Tail:
     that was said behind a token which turns out wrong is forgotten.
     """
 
-    def __init__(self, prompt: Sequence[int], eta: float, terms: Terms) -> None:
+    def __init__(self, prompt: Sequence[int], eta: float, terms: Terms, account: Account) -> None:
         self.text = list(prompt)
         self.confirmed = len(prompt)  # tokens
         self._prompt = len(prompt)
         self._eta = eta
         self._terms = terms
+        self._account = account
+        self._masked: Set[int] = terms.masked  # experts that do not write (any more)
         self._steps: dict[int, _Step] = {}
         self._experts: defaultdict[int, dict[int, Choice]] = defaultdict(dict)  # by index, then by author
         self._leaning: list[float] = []
+        self._guessed: set[int] = set()  # the indices of tokens that were not known when the text went on with them
 
     @property
     def finished(self) -> bool:
@@ -63,21 +71,31 @@ class Tail:
         if author:
             self._experts[index][author] = choice
             return
-        scores = scores_of(choice)
-        self._steps[index] = _Step(*decide_one(scores, self._eta), choice)
-        now = expert_probabilities(scores)
+        self._steps[index] = _Step.of(choice, self._eta, self._masked)
+        now = expert_probabilities(scores_of(choice), self._masked)
         before = self._leaning or now
         self._leaning = [LEANING * old + (1 - LEANING) * new for old, new in zip(before, now, strict=True)]
+
+    def decide_again(self) -> None:
+        """An expert was lost: what is not confirmed is written by those that are left."""
+        self._masked = self._terms.masked | set(self._account.lost)
+        for index in range(self.confirmed, len(self.text) + 1):
+            if step := self._steps.get(index):
+                self._steps[index] = _Step.of(step.choice, self._eta, self._masked)
 
     def settle(self, pace: Pace) -> list[WrittenToken]:
         """Confirms as many tokens as are known, cuts the guesses back to them, and tells `pace` what came true."""
         written: list[WrittenToken] = []
         while not self.finished and (step := self._steps.get(self.confirmed)):
             index = self.confirmed
-            choice = self._experts[index].get(step.author) if step.author else step.choice
+            choice = self._choice_at(index)
             if choice is None:
                 break
             self._tell(pace, index, step, choice.token)
+            if index in self._guessed:
+                self._guessed.remove(index)
+                self._account.guessed += 1
+                self._account.right += self.text[index] == choice.token
             if self.text[index : index + 1] != [choice.token]:
                 self._cut_back(index)
                 self.text.append(choice.token)
@@ -86,7 +104,7 @@ class Tail:
             self.confirmed += 1
             for known in (self._steps, self._experts):
                 known.pop(index - 1, None)  # one token back is looked at, and nothing before
-            written.append(WrittenToken(choice.token, step.author, step.p_defer, choice.logprob))
+            written.append(WrittenToken(choice.token, step.author, step.p_defer, choice.logprob, choice.top))
         return written
 
     def guess(self, pace: Pace) -> None:
@@ -95,6 +113,8 @@ class Tail:
             token = self._guess_at(len(self.text), pace)
             if token is None:
                 return
+            if self._choice_at(len(self.text)) is None:
+                self._guessed.add(len(self.text))
             self.text.append(token)
 
     def open_questions(self, author: int) -> tuple[int, int] | None:
@@ -106,16 +126,21 @@ class Tail:
         ]
         return (indices[0], indices[-1]) if indices else None
 
+    def _choice_at(self, index: int) -> Choice | None:
+        """What is written at an index, given the text before it, where that is known."""
+        step = self._steps.get(index)
+        if step is None:
+            return None
+        return self._experts[index].get(step.author) if step.author else step.choice
+
     def _guess_at(self, index: int, pace: Pace) -> int | None:
         said, step = self._experts[index], self._steps.get(index)
         if step is None:  # not seen by the base: an expert's draft, or from memory
             for choice in said.values():
                 return choice.token
             return pace.memory.recall(self.text, index) if pace.is_worth_a_recall(self.base_wants - 1) else None
-        if step.author == 0:
-            return step.choice.token
-        if step.author in said:
-            return said[step.author].token
+        if (known := self._choice_at(index)) is not None:
+            return known.token
         unanswered = sum(
             step.author > 0 and step.author not in self._experts[i]
             for i, step in self._steps.items()
@@ -134,6 +159,7 @@ class Tail:
 
     def _cut_back(self, length: int) -> None:
         del self.text[length:]
+        self._guessed = {index for index in self._guessed if index < length}
         for known in (self._steps, self._experts):
             for index in [index for index in known if index > length]:
                 del known[index]

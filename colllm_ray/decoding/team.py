@@ -11,6 +11,8 @@ import torch
 from colllm_ray.config import ModelConfig
 from colllm_ray.data.chat import end_tokens
 from colllm_ray.data.tokenizer import shared_tokenizer
+from colllm_ray.decoding.account import Account
+from colllm_ray.decoding.given import given, given_alone
 from colllm_ray.decoding.loop import decode, decode_alone
 from colllm_ray.decoding.model_client import ModelClient
 from colllm_ray.decoding.pace import Pace
@@ -30,7 +32,9 @@ class AnswerRequest:
 
     `member` lets one model write all of it ("base" or an expert's name); None is the collaboration. `max_tokens` of
     None allows what the context has left; `eta` of None is the calibrated threshold; `sampling` of None is greedy.
-    With `run_ahead` "auto" the models work ahead of each other where that has paid; the answer is the same.
+    With `run_ahead` "auto" the models work ahead of each other where that has paid; the answer is the same. `experts`
+    are those that may write (None: all); one that is lost ends the answer, unless `policy` lets the others go on.
+    `top`: how many of its author's likeliest tokens are told with each token.
     """
 
     prompt: tuple[int, ...]
@@ -39,6 +43,10 @@ class AnswerRequest:
     eta: float | None = None
     sampling: Sampling | None = None
     run_ahead: Literal["auto", "off"] = "auto"
+    experts: tuple[str, ...] | None = None
+    policy: Literal["continue", "fail"] = "fail"
+    ignore_eos: bool = False
+    top: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,17 @@ class TeamSpec:
             raise ColllmError(f"there is no member {member!r}; there are: {', '.join(self.members)}")
         return list(self.members).index(member)
 
+    def masked(self, experts: Sequence[str] | None) -> frozenset[int]:
+        """The choices of the head that may not write where these experts may. Raises ColllmError for an unknown one."""
+        if experts is None:
+            return frozenset()
+        allowed = {self.author_of(name) for name in experts}
+        return frozenset(range(1, len(self.members))) - allowed
+
+    def eta(self, request: AnswerRequest) -> float:
+        """The threshold that holds for a request."""
+        return self.trained.calibration.threshold if request.eta is None else request.eta
+
     def check_text(self, tokens: Sequence[int]) -> None:
         """Raises ColllmError for a text that is too long for the models, or no text of theirs."""
         if len(tokens) > self.context:
@@ -80,6 +99,7 @@ class TeamSpec:
         """How many tokens the answer may have. Raises ColllmError where prompt and answer exceed the context."""
         if request.member is not None:
             self.author_of(request.member)
+        self.masked(request.experts)
         left = self.context - len(request.prompt)
         if not request.prompt or left < 1 or (request.max_tokens is not None and request.max_tokens > left):
             raise ColllmError(
@@ -104,21 +124,39 @@ class Team:
         experts = [member_stepper(config, spec.vocab_size, spec.context) for config in trained.collaboration.experts]
         return cls(spec, [base_stepper(spec), *experts])
 
-    def answer(self, request: AnswerRequest) -> AsyncGenerator[WrittenToken, None]:
-        """The tokens of an answer as they are written. Raises ColllmError where the request cannot be met."""
+    def answer(self, request: AnswerRequest, account: Account | None = None) -> AsyncGenerator[WrittenToken, None]:
+        """The tokens of an answer as they are written, counted in `account`.
+
+        Raises ColllmError where the request cannot be met, ModelFailedError where a model cannot go on.
+        """
         terms = Terms(
             max_tokens=self.spec.tokens_left(request),
-            end_tokens=self.spec.end_tokens,
+            end_tokens=frozenset() if request.ignore_eos else self.spec.end_tokens,
             sampling=request.sampling,
+            top=request.top,
+            masked=self.spec.masked(request.experts),
+            needs_all=request.policy == "fail",
         )
-        eta = self.spec.trained.calibration.threshold if request.eta is None else request.eta
+        eta = self.spec.eta(request)
         base, *experts = self.clients
         if request.member is not None:
             author = self.spec.author_of(request.member)
-            return decode_alone(self.clients[author], author, request.prompt, terms)
+            return decode_alone(self.clients[author], author, request.prompt, terms, account)
         if request.run_ahead == "off" or not any(expert.works_beside for expert in experts):
-            return decode(base, experts, request.prompt, eta, terms)
-        return decode_ahead(base, experts, request.prompt, eta, terms, self._pace)
+            return decode(base, experts, request.prompt, eta, terms, account)
+        return decode_ahead(base, experts, request.prompt, eta, terms, self._pace, account)
+
+    async def given(self, request: AnswerRequest) -> list[WrittenToken]:
+        """The prompt of the request, but for its first token, as if it had been written: by whom, how likely.
+
+        Raises ColllmError for a prompt that is too long, ModelFailedError.
+        """
+        self.spec.check_text(request.prompt)
+        if request.member is not None:
+            author = self.spec.author_of(request.member)
+            return await given_alone(self.clients[author], author, request.prompt, request.top)
+        masked = self.spec.masked(request.experts)
+        return await given(self.clients, request.prompt, self.spec.eta(request), masked, request.top)
 
 
 def member_stepper(config: ModelConfig, vocab_size: int, context: int) -> Stepper:

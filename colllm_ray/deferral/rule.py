@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor
@@ -20,15 +20,20 @@ def decide(scores: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     return author, p_defer
 
 
-def decide_one(scores: Sequence[float], eta: float) -> tuple[int, float]:
-    """`decide` for one token, without the fixed cost of five tensor operations."""
-    experts = expert_probabilities(scores)
+def decide_one(scores: Sequence[float], eta: float, masked: Set[int] = frozenset()) -> tuple[int, float]:
+    """`decide` for one token, without the fixed cost of five tensor operations.
+
+    The `masked` choices do not write: their s_t[k] is -inf, and the rest is renormalised.
+    """
+    experts = expert_probabilities(scores, masked)
     p_defer = sum(experts)
     return (1 + experts.index(max(experts)) if p_defer > eta else 0), p_defer
 
 
-def expert_probabilities(scores: Sequence[float]) -> list[float]:
-    """P(Z = k) of the experts k = 1..M: s [K] -> [M]."""
+def expert_probabilities(scores: Sequence[float], masked: Set[int] = frozenset()) -> list[float]:
+    """P(Z = k) of the experts k = 1..M, 0 for those that are masked: s [K] -> [M]."""
+    if masked:
+        scores = [-math.inf if k in masked else score for k, score in enumerate(scores)]
     highest = max(scores)
     weights = [math.exp(score - highest) for score in scores]
     total = sum(weights)

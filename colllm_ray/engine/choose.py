@@ -1,4 +1,4 @@
-"""What a model writes next, from its logits: the greedy token, or a drawn one."""
+"""What a model writes next, from its log-probs: the greedy token, or a drawn one."""
 
 from __future__ import annotations
 
@@ -10,23 +10,13 @@ from torch import Tensor
 from colllm_ray.engine.messages import Sampling
 
 
-def choose(logits: Tensor, indices: Sequence[int], samplings: Sequence[Sampling | None]) -> tuple[Tensor, Tensor]:
-    """The tokens [N] written at these indices of their texts and their log-probs [N]: logits [N, V] float32.
-
-    The log-prob is the model's own, before temperature and top_p.
-    """
-    logprobs = torch.log_softmax(logits, dim=-1)
+def choose(logprobs: Tensor, indices: Sequence[int], samplings: Sequence[Sampling | None]) -> Tensor:
+    """The tokens [N] written at these indices of their texts: log-probs [N, V] float32."""
     tokens = logprobs.argmax(dim=-1)
     for row, (index, sampling) in enumerate(zip(indices, samplings, strict=True)):
         if sampling is not None:
             tokens[row] = _draw(logprobs[row], sampling, index)
-    return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
-
-
-def gold_logprobs(logits: Tensor, gold: Sequence[int]) -> Tensor:
-    """The log-probs [N] of given tokens: logits [N, V] float32."""
-    wanted = torch.tensor(gold, device=logits.device)[:, None]
-    return logits.gather(1, wanted)[:, 0] - logits.logsumexp(dim=1)
+    return tokens
 
 
 def _draw(logprobs: Tensor, sampling: Sampling, index: int) -> Tensor:

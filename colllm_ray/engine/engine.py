@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from colllm_ray.engine.captured import CapturedForward
-from colllm_ray.engine.choose import choose, gold_logprobs
+from colllm_ray.engine.choose import choose
 from colllm_ray.engine.kv_cache import KVCache, Row
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed, Reply
@@ -124,22 +124,30 @@ class Engine:
         """What is wanted of each row, one after the other."""
         logits, hidden = self._forward([one.row for one in work], [one.request.want for one in work])
         indices = [one.request.end - back for one in work for back in reversed(range(one.request.want))]
-        samplings = [one.request.sampling for one in work for _ in range(one.request.want)]
-        tokens, logprobs = choose(logits, indices, samplings)
-        columns = [tokens.double(), logprobs.double()]
-        if self._head is not None:
-            columns += self._head(hidden.float()).double().unbind(1)
-        asked = [bool(one.request.gold) for one in work for _ in range(one.request.want)]
-        if any(asked):
+        requests = [one.request for one in work for _ in range(one.request.want)]
+        logprobs = torch.log_softmax(logits, dim=-1)
+        tokens = choose(logprobs, indices, [request.sampling for request in requests])[:, None]
+        top = min(max((request.top for request in requests), default=0), logprobs.shape[1])
+        told = [tokens, logprobs.gather(1, tokens)]
+        if top:
+            likeliest = logprobs.topk(top)
+            told += [likeliest.indices, likeliest.values]
+        if has_gold := any(request.gold for request in requests):
             gold = [token for one in work for token in one.request.gold or (0,) * one.request.want]
-            columns.append(gold_logprobs(logits, gold).double())
+            told.append(logprobs.gather(1, torch.tensor(gold, device=logits.device)[:, None]))
+        if self._head is not None:
+            told.append(self._head(hidden.float()))
         # One transfer, and with it the only wait for the device.
-        choices = []
-        for is_asked, (token, logprob, *rest) in zip(asked, torch.stack(columns, dim=1).tolist(), strict=True):
-            gold_logprob = rest.pop() if any(asked) else None
-            scores = tuple(rest) if rest else None
-            choices.append(Choice(int(token), logprob, scores, gold_logprob if is_asked else None))
-        return choices
+        rows = torch.cat([each.double() for each in told], dim=1).tolist()
+        return [_choice(request, row, top, has_gold) for request, row in zip(requests, rows, strict=True)]
+
+
+def _choice(request: Extend, row: Sequence[float], top: int, has_gold: bool) -> Choice:
+    """`row`: token, log-prob, the `top` likeliest tokens, their log-probs, the gold token's if any has one, scores."""
+    token, logprob, *rest = row
+    likeliest = zip(map(int, rest[: request.top]), rest[top : top + request.top], strict=True) if request.top else ()
+    gold, scores = (rest[2 * top], rest[2 * top + 1 :]) if has_gold else (None, rest[2 * top :])
+    return Choice(int(token), logprob, tuple(scores) or None, gold if request.gold else None, tuple(likeliest))
 
 
 def _extended(request: Extend, choices: tuple[Choice, ...]) -> Extended:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+MOST_TOP = 20  # likeliest tokens that are told of one place
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -34,7 +36,8 @@ class Extend:
     that is not known begins empty. `number` comes back in every reply; a session's next request takes the place of
     one that still waits, and ends its draft. `want`: after how many of the last tokens the model says what comes
     next; 0 only takes the tokens in. `draft`: how many tokens the model then goes on to write by itself. `gold`:
-    for each wanted place the token that does follow there, where its log-prob is asked for as well.
+    for each wanted place the token that does follow there, where its log-prob is asked for as well. `top`: how many
+    of the likeliest tokens are told with each choice.
     """
 
     session: str
@@ -45,6 +48,7 @@ class Extend:
     draft: int = 0
     sampling: Sampling | None = None
     gold: tuple[int, ...] = ()
+    top: int = 0
 
     def __post_init__(self) -> None:
         if self.start < 0 or not self.tokens:
@@ -53,6 +57,8 @@ class Extend:
             raise ValueError(f"session {self.session}: cannot answer after {self.want} of {len(self.tokens)} tokens")
         if self.draft < 0 or (self.draft and not self.want):
             raise ValueError(f"session {self.session}: drafts {self.draft} tokens after {self.want} answers")
+        if not 0 <= self.top <= MOST_TOP:
+            raise ValueError(f"session {self.session}: asks for the {self.top} likeliest; at most {MOST_TOP} are told")
         if len(self.gold) not in (0, self.want):
             raise ValueError(f"session {self.session}: {len(self.gold)} gold tokens for {self.want} answers")
 
@@ -64,16 +70,17 @@ class Extend:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a model would write at one index, with its natural log-prob.
+    """What a model would write at one index, with its natural log-prob: its own, before temperature and top_p.
 
     `scores` are s_t of the deferral head, one for each of the K choices; only the base has them. `gold_logprob` is
-    that of the token that was named as gold there.
+    that of the token that was named as gold there. `top` are the likeliest tokens with their log-probs, best first.
     """
 
     token: int
     logprob: float
     scores: tuple[float, ...] | None = None
     gold_logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +88,14 @@ class Extended:
     """The session took the tokens of request `number` in: its choices at the text's indices `index`, `index` + 1, ...
 
     An Extend with draft = n is followed by up to n more of these, one choice each: the model took in its own choice
-    before, and says what comes next.
+    before, and says what comes next. `seconds`: how long the request, or the draft's token, waited and computed there.
     """
 
     session: str
     number: int
     index: int
     choices: tuple[Choice, ...]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ CHUNK = 512  # tokens of one session a step at most, so that a long prompt does 
 class _Waiting:
     request: Extend
     deliver: Deliver
+    since: float  # on the clock of perf_counter
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Stepper:
         if older is not None and older.request.start <= request.start <= older.request.end:
             kept = older.request.tokens[: request.start - older.request.start]
             request = replace(request, start=older.request.start, tokens=kept + request.tokens)
-        self._waiting[session] = _Waiting(request, deliver)
+        self._waiting[session] = _Waiting(request, deliver, time.perf_counter())
         self._schedule()
 
     def close_session(self, session: str) -> None:
@@ -81,7 +82,8 @@ class Stepper:
             logger.exception("a step over %d sessions failed", len(batch))
             reason = f"{type(error).__name__}: {error}"
             replies = [Failed(request.session, request.number, reason) for request in requests]
-        self.times.seconds += time.perf_counter() - begin
+        end = time.perf_counter()
+        self.times.seconds += end - begin
         self.times.steps += 1
         self.times.tokens += sum(len(request.tokens) for request in requests)
         for waiting, request, reply in zip(batch, requests, replies, strict=True):
@@ -89,6 +91,8 @@ class Stepper:
                 rest = replace(waiting.request, start=request.end, tokens=waiting.request.tokens[len(request.tokens) :])
                 self._waiting[request.session] = replace(waiting, request=rest)
             else:
+                if isinstance(reply, Extended):
+                    reply = replace(reply, seconds=end - waiting.since)
                 waiting.deliver(reply)
                 if isinstance(reply, Extended) and waiting.request.draft:
                     self._go_on(waiting, reply)
@@ -106,4 +110,4 @@ class Stepper:
         token = reply.choices[-1].token
         own = replace(request, start=request.end, tokens=(token,), want=1, draft=request.draft - 1, gold=())
         if own.end <= self.engine.context:
-            self._waiting[request.session] = replace(waiting, request=own)
+            self._waiting[request.session] = _Waiting(own, waiting.deliver, time.perf_counter())

@@ -130,11 +130,12 @@ def _fields(message: Message) -> tuple[object, ...]:
         case Extend(session=session, number=number, start=start, tokens=tokens):
             sampling = None if message.sampling is None else _sampling_fields(message.sampling)
             begin = _count(number, "number"), _count(start, "start")
-            end = message.want, _count(message.draft, "draft"), sampling, _tokens(message.gold)
+            end = message.want, _count(message.draft, "draft"), sampling, _tokens(message.gold), message.top
             return "extend", _name(session), *begin, _tokens(tokens), *end
         case Extended(session=session, number=number, index=index, choices=choices):
             begin = _count(number, "number"), _count(index, "index")
-            return "extended", _name(session), *begin, tuple(map(_choice_fields, choices))
+            seconds = _number(message.seconds, "seconds")
+            return "extended", _name(session), *begin, tuple(map(_choice_fields, choices)), seconds
         case Behind(session=session, number=number, have=have):
             return "behind", _name(session), _count(number, "number"), _count(have, "have")
         case Failed(session=session, number=number, reason=reason):
@@ -155,7 +156,7 @@ def _fields(message: Message) -> tuple[object, ...]:
 
 def _message(fields: tuple[object, ...]) -> Message:
     match fields:
-        case ("extend", session, number, start, tokens, want, draft, sampling, gold):
+        case ("extend", session, number, start, tokens, want, draft, sampling, gold, top):
             return Extend(
                 session=_name(session),
                 number=_count(number, "number"),
@@ -165,13 +166,15 @@ def _message(fields: tuple[object, ...]) -> Message:
                 draft=_count(draft, "draft"),
                 sampling=None if sampling is None else _sampling(sampling),
                 gold=_tokens(gold),
+                top=_count(top, "top"),
             )
-        case ("extended", session, number, index, choices):
+        case ("extended", session, number, index, choices, seconds):
             return Extended(
                 session=_name(session),
                 number=_count(number, "number"),
                 index=_count(index, "index"),
                 choices=tuple(map(_choice, _array(choices, "choices"))),
+                seconds=_number(seconds, "seconds"),
             )
         case ("behind", session, number, have):
             return Behind(session=_name(session), number=_count(number, "number"), have=_count(have, "have"))
@@ -198,17 +201,27 @@ def _message(fields: tuple[object, ...]) -> Message:
 def _choice_fields(choice: Choice) -> tuple[object, ...]:
     scores = None if choice.scores is None else _numbers(choice.scores, "scores")
     gold = None if choice.gold_logprob is None else _number(choice.gold_logprob, "gold_logprob")
-    return _count(choice.token, "token"), _number(choice.logprob, "logprob"), scores, gold
+    top = tuple((_count(token, "token"), _number(logprob, "logprob")) for token, logprob in choice.top)
+    return _count(choice.token, "token"), _number(choice.logprob, "logprob"), scores, gold, top
 
 
 def _choice(value: object) -> Choice:
     match value:
-        case (token, logprob, scores, gold):
+        case (token, logprob, scores, gold, top):
             values = None if scores is None else _numbers(scores, "scores")
             gold_logprob = None if gold is None else _number(gold, "gold_logprob")
-            return Choice(_count(token, "token"), _number(logprob, "logprob"), values, gold_logprob)
+            likeliest = tuple(_likely(each) for each in _array(top, "top"))
+            return Choice(_count(token, "token"), _number(logprob, "logprob"), values, gold_logprob, likeliest)
         case _:
-            raise WireError("choices: must be arrays of token, logprob, scores and gold_logprob")
+            raise WireError("choices: must be arrays of token, logprob, scores, gold_logprob and top")
+
+
+def _likely(value: object) -> tuple[int, float]:
+    match value:
+        case (token, logprob):
+            return _count(token, "token"), _number(logprob, "logprob")
+        case _:
+            raise WireError("top: must be pairs of token and logprob")
 
 
 def _sampling_fields(sampling: Sampling) -> tuple[object, ...]:

@@ -54,6 +54,27 @@ def test_answers_are_those_of_brute_force(
         assert all(author == 0 for _, author in got)
 
 
+@pytest.mark.parametrize("run_ahead", ["auto", "off"])
+def test_experts_that_may_not_write_do_not(
+    run_ahead: Literal["auto", "off"], model_folder: ModelFolder, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    trained = random_collaboration(model_folder, "llama", ["mistral", "qwen3", "gpt_neox"])
+    prompt, models = tuple(tokenizer("the quick brown")["input_ids"]), load_all(trained)
+    end = int(tokenizer.eos_token_id)
+    for experts, masked in ((("e1",), {1, 3}), (("e0", "e2"), {2}), ((), {1, 2, 3})):
+        request = AnswerRequest(prompt, max_tokens=20, eta=0.3, run_ahead=run_ahead, experts=experts)
+        got = asyncio.run(answer(Team.in_process(trained), request))
+        assert got == brute_force_answer(models, trained, prompt, 0.3, 20, end, masked)
+        assert not {author for _, author in got} & masked
+
+
+def test_an_answer_that_ignores_the_end_goes_on_to_its_length(model_folder: ModelFolder) -> None:
+    team = Team.in_process(random_collaboration(model_folder, "llama", ["mistral"]))
+    team.spec = replace(team.spec, end_tokens=frozenset(range(team.spec.vocab_size)))
+    assert len(asyncio.run(answer(team, AnswerRequest((5, 6), max_tokens=9)))) == 1
+    assert len(asyncio.run(answer(team, AnswerRequest((5, 6), max_tokens=9, ignore_eos=True)))) == 9
+
+
 def test_many_answers_at_once_with_room_for_few_are_those_of_one_at_a_time(
     model_folder: ModelFolder, tokenizer: PreTrainedTokenizerFast
 ) -> None:

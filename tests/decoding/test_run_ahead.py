@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colllm_ray.config import ModelConfig
+from colllm_ray.decoding.account import Account
 from colllm_ray.decoding.loop import decode
 from colllm_ray.decoding.model_client import ModelClient, ModelFailedError
 from colllm_ray.decoding.pace import LONG_GAP, Pace
@@ -69,6 +71,25 @@ class Far:
             arrive()
 
 
+class Broken:
+    """A model that fails at all questions after the first few."""
+
+    works_beside = True
+
+    def __init__(self, stepper: Stepper, after: int) -> None:
+        self._stepper, self._left = stepper, after
+
+    def post(self, request: Extend, deliver: Deliver) -> None:
+        self._left -= 1
+        if self._left >= 0:
+            self._stepper.post(request, deliver)
+        else:
+            asyncio.get_running_loop().call_soon(deliver, Failed(request.session, request.number, "on fire"))
+
+    def close_session(self, session: str) -> None:
+        self._stepper.close_session(session)
+
+
 @pytest.fixture(scope="module")
 def models(model_folder: ModelFolder) -> list[LanguageModel]:
     """A base and two experts, one of which is the base again, so that some guesses come true."""
@@ -88,12 +109,17 @@ def steppers(models: Sequence[LanguageModel], seed: int, sessions: int = 8) -> l
 
 
 async def written(
-    base: ModelClient, experts: Sequence[ModelClient], pace: Pace | None, terms: Terms, eta: float
+    base: ModelClient,
+    experts: Sequence[ModelClient],
+    pace: Pace | None,
+    terms: Terms,
+    eta: float,
+    account: Account | None = None,
 ) -> list[WrittenToken]:
     prompt = [5, 6, 7]
     if pace is None:
-        return [token async for token in decode(base, experts, prompt, eta, terms)]
-    return [token async for token in decode_ahead(base, experts, prompt, eta, terms, pace)]
+        return [token async for token in decode(base, experts, prompt, eta, terms, account)]
+    return [token async for token in decode_ahead(base, experts, prompt, eta, terms, pace, account)]
 
 
 def alike(one: Sequence[WrittenToken], other: Sequence[WrittenToken]) -> bool:
@@ -166,22 +192,40 @@ def test_guesses_that_come_true_save_expert_steps(models: list[LanguageModel]) -
 
 
 def test_a_model_that_fails_ends_the_answer(models: list[LanguageModel]) -> None:
-    class Broken:
-        works_beside = True
-
-        def post(self, request: Extend, deliver: Deliver) -> None:
-            asyncio.get_running_loop().call_soon(deliver, Failed(request.session, request.number, "on fire"))
-
-        def close_session(self, session: str) -> None: ...
-
     async def run(pace: Pace | None) -> None:
-        base, *_ = steppers(models, seed=3)
+        base, *experts = steppers(models, seed=3)
         with pytest.raises(ModelFailedError, match="on fire"):
-            await written(base, [Broken(), Broken()], pace, Terms(30, set()), 0.0)
+            await written(base, [Broken(experts[0], 0), experts[1]], pace, Terms(30, set()), 0.0)
         assert base.engine.session_count == 0
 
     asyncio.run(run(None))
     asyncio.run(run(Pace(2)))
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_an_answer_goes_on_without_an_expert_that_fails(models: list[LanguageModel], after: int) -> None:
+    """The tokens up to some place are those of all experts, and from there on those of the ones that are left."""
+    terms = Terms(30, set(), needs_all=False)
+
+    async def run(pace: Pace | None) -> None:
+        base, *experts = steppers(models, seed=3)
+        account = Account()
+        clients: list[ModelClient] = [Broken(experts[0], after), experts[1]]
+        got = await written(base, clients, pace, terms, 0.4, account)
+        assert account.lost == [1]
+        assert any(token.author == 1 for token in got) == (after > 0)
+        full = await written(base, experts, None, terms, 0.4)
+        assert any([alike(got, full[:n] + await without_first(base, experts, full[:n], terms)) for n in range(30)])
+
+    async def without_first(
+        base: ModelClient, experts: Sequence[ModelClient], begin: Sequence[WrittenToken], terms: Terms
+    ) -> list[WrittenToken]:
+        text = [5, 6, 7, *(token.token for token in begin)]
+        rest = replace(terms, max_tokens=terms.max_tokens - len(begin), masked={1})
+        return [token async for token in decode(base, experts, text, 0.4, rest)]
+
+    for pace in (None, Pace(2), Eager(2)):
+        asyncio.run(run(pace))
 
 
 def test_guesses_stop_where_they_fail_and_start_where_they_come_true() -> None:
@@ -211,3 +255,22 @@ def test_an_expert_follows_where_it_keeps_up_or_has_much_to_take_in() -> None:
     with pace.answering(), pace.answering(), pace.answering():
         assert not pace.follows(1, gap=1)
     assert pace.follows(1, gap=1)
+
+
+def test_an_account_says_what_an_answer_cost(models: list[LanguageModel]) -> None:
+    """Without guesses the base is asked for every token, an expert for each of its own."""
+    terms = Terms(30, set())
+
+    async def run(pace: Pace | None) -> tuple[Account, list[WrittenToken]]:
+        base, *experts = steppers(models, seed=3)
+        account = Account()
+        return account, await written(base, experts, pace, terms, 0.4, account)
+
+    plain, answer = asyncio.run(run(None))
+    deferred = [sum(token.author == k for token in answer) for k in (1, 2)]
+    assert plain.calls(3) == (30, *deferred)
+    assert min(deferred) > 0
+    assert (plain.guessed, plain.right) == (0, 0)
+    ahead, _ = asyncio.run(run(Eager(2)))
+    assert min(ahead.calls(3)) > 0
+    assert 0 < ahead.right < ahead.guessed

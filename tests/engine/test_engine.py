@@ -282,3 +282,32 @@ def test_log_probs_of_given_tokens_are_told(language_model: Callable[[str], Lang
     assert plain.choices[0].gold_logprob is None
     (refused,) = engine.extend([Extend("c", 0, (5, 6), gold=(model.vocab_size,))])
     assert isinstance(refused, Failed)
+
+
+def test_the_likeliest_tokens_are_told(
+    language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
+) -> None:
+    """As many as each request asks for; the greedy token's log-prob is the first one's, to the bit."""
+    engine = Engine(language_model("llama"), 4, CONTEXT)
+    text = (7, 8, 9, 10)
+    replies = engine.extend(
+        [
+            Extend("five", 0, text, want=2, top=5, gold=(1, 2)),
+            Extend("none", 0, text),
+            Extend("two", 0, text, top=2, sampling=Sampling(1.0)),
+        ]
+    )
+    row = plain_forward(plain_model("llama"), text)[0][-1]
+    tops = []
+    for reply in replies:
+        assert isinstance(reply, Extended)
+        tops.append(reply.choices[-1].top)
+    assert [len(top) for top in tops] == [5, 0, 2]
+    expected = row.topk(5)
+    assert [token for token, _ in tops[0]] == expected.indices.tolist()
+    assert [logprob for _, logprob in tops[0]] == pytest.approx(expected.values.tolist(), abs=1e-4)
+    assert tops[2] == tops[0][:2]
+    five = replies[0]
+    assert isinstance(five, Extended)
+    assert (five.choices[-1].token, five.choices[-1].logprob) == tops[0][0]
+    assert five.choices[-1].gold_logprob == pytest.approx(float(row[2]), abs=1e-4)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed, Sampling
+from colllm_ray.engine.messages import MOST_TOP, Behind, Choice, Extend, Extended, Failed, Sampling
 from colllm_ray.link.wire import (
     MAX_HANDSHAKE,
     MAX_MESSAGE,
@@ -34,7 +34,9 @@ samplings = st.builds(
     st.floats(0, 1, exclude_min=True),
     st.integers(0, 2**63 - 1),
 )
-choices = st.builds(Choice, counts, numbers, st.none() | st.lists(numbers, max_size=5).map(tuple), st.none() | numbers)
+scores = st.none() | st.lists(numbers, max_size=5).map(tuple)
+tops = st.lists(st.tuples(counts, numbers), max_size=3).map(tuple)
+choices = st.builds(Choice, counts, numbers, scores, st.none() | numbers, tops)
 
 
 @st.composite
@@ -43,12 +45,13 @@ def extends(draw: st.DrawFn) -> Extend:
     want = draw(st.integers(0, len(tokens)))
     drafts = draw(counts) if want else 0
     gold = tokens[:want] if draw(st.booleans()) else ()
-    return Extend(draw(names), draw(counts), tokens, draw(counts), want, drafts, draw(st.none() | samplings), gold)
+    top = draw(st.integers(0, MOST_TOP))
+    return Extend(draw(names), draw(counts), tokens, draw(counts), want, drafts, draw(st.none() | samplings), gold, top)
 
 
 messages: st.SearchStrategy[Message] = st.one_of(
     extends(),
-    st.builds(Extended, names, counts, counts, st.lists(choices, max_size=5).map(tuple)),
+    st.builds(Extended, names, counts, counts, st.lists(choices, max_size=5).map(tuple), numbers),
     st.builds(Behind, names, counts, counts),
     st.builds(Failed, names, counts, st.text(st.characters(exclude_categories=["Cs"]))),
     st.builds(Close, names),
@@ -132,18 +135,21 @@ def test_fields_of_any_other_kind_are_refused_or_valid(tag: str, fields: list[ob
         (["close", b"s"], "must be a printable name of 1 to 200 characters"),
         (["challenge", b"short"], "must be 32 bytes"),
         (["failed", "s", 1, 5], "no message 'failed' has 3 such fields"),
-        (["extend", "s", 1, 0, [], 0, 0, None, []], "needs start >= 0 and at least one token"),
-        (["extend", "s", 1, 0, [1], 2, 0, None, []], "cannot answer after 2 of 1 tokens"),
-        (["extend", "s", 1, 0, [1], 0, 3, None, []], "drafts 3 tokens after 0 answers"),
-        (["extend", "s", 1, 0, 1, 1, 0, None, []], "tokens: must be an array"),
-        (["extend", "s", 1, 0, [1], 1, 0, [0.0, 1.0, 0], []], "temperature 0.0: must be above 0"),
-        (["extend", "s", 1, 0, [1], 1, 0, [float("nan"), 1.0, 0], []], "temperature: must be a number"),
-        (["extend", "s", 1, 0, [1], 1, 0, [1.0, 1.0], []], "sampling: must be an array"),
-        (["extended", "s", 1, 0, [[1, "x", None, None]]], "logprob: must be a number"),
-        (["extended", "s", 1, 0, [[1, 0.0]]], "choices: must be arrays"),
-        (["extended", "s", 1, 0, [[1, 0.0, [None], None]]], "scores: must be a number"),
-        (["extended", "s", 1, 0, [[1, 0.0, None, "x"]]], "gold_logprob: must be a number"),
-        (["extend", "s", 1, 0, [1, 2], 2, 0, None, [3]], "1 gold tokens for 2 answers"),
+        (["extend", "s", 1, 0, [], 0, 0, None, [], 0], "needs start >= 0 and at least one token"),
+        (["extend", "s", 1, 0, [1], 2, 0, None, [], 0], "cannot answer after 2 of 1 tokens"),
+        (["extend", "s", 1, 0, [1], 0, 3, None, [], 0], "drafts 3 tokens after 0 answers"),
+        (["extend", "s", 1, 0, 1, 1, 0, None, [], 0], "tokens: must be an array"),
+        (["extend", "s", 1, 0, [1], 1, 0, [0.0, 1.0, 0], [], 0], "temperature 0.0: must be above 0"),
+        (["extend", "s", 1, 0, [1], 1, 0, [float("nan"), 1.0, 0], [], 0], "temperature: must be a number"),
+        (["extend", "s", 1, 0, [1], 1, 0, [1.0, 1.0], [], 0], "sampling: must be an array"),
+        (["extend", "s", 1, 0, [1], 1, 0, None, [], 21], "asks for the 21 likeliest; at most 20"),
+        (["extended", "s", 1, 0, [[1, "x", None, None, []]], 0.0], "logprob: must be a number"),
+        (["extended", "s", 1, 0, [[1, 0.0]], 0.0], "choices: must be arrays"),
+        (["extended", "s", 1, 0, [[1, 0.0, [None], None, []]], 0.0], "scores: must be a number"),
+        (["extended", "s", 1, 0, [[1, 0.0, None, "x", []]], 0.0], "gold_logprob: must be a number"),
+        (["extended", "s", 1, 0, [[1, 0.0, None, None, [[1]]]], 0.0], "top: must be pairs"),
+        (["extended", "s", 1, 0, [], "x"], "seconds: must be a number"),
+        (["extend", "s", 1, 0, [1, 2], 2, 0, None, [3], 0], "1 gold tokens for 2 answers"),
     ],
 )
 def test_a_refusal_says_what_was_wrong(fields: object, reason: str) -> None:
@@ -154,7 +160,7 @@ def test_a_refusal_says_what_was_wrong(fields: object, reason: str) -> None:
 @pytest.mark.parametrize("wrong", [-71717, 2**31 + 71717, 71717.5, "71717"])
 def test_a_refusal_quotes_no_token(wrong: object) -> None:
     with pytest.raises(WireError) as caught:
-        decode(msgpack.packb(["extend", "s", 1, 0, [71717, wrong], 1, 0, None, []]))
+        decode(msgpack.packb(["extend", "s", 1, 0, [71717, wrong], 1, 0, None, [], 0]))
     assert str(caught.value) == "tokens: must be integers from 0 to 2^31 - 1"
     assert caught.value.__cause__ is None
 
