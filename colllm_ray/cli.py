@@ -85,7 +85,7 @@ def _ask(args: argparse.Namespace) -> None:
         answer = ask_server(args.target, args.prompt)
     else:
         answer = ask_folder(args.target or trained_lab(args.address), args.prompt)
-    Console().print(coloured_answer(answer.colllm.trace, list(answer.colllm.tokens_by_model)))
+    Console().print(coloured_answer(answer.trace, answer.members))
 
 
 def _demo(args: argparse.Namespace) -> None:

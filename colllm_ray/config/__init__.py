@@ -7,6 +7,7 @@ from colllm_ray.config.collaboration import INGRESS_CPUS, RESERVED_NAMES, Collab
 from colllm_ray.config.data import DataConfig, DatasetSource, RowPart, Source
 from colllm_ray.config.models import ExpertConfig, ModelConfig
 from colllm_ray.config.scoring import ScoringConfig
+from colllm_ray.config.serving import ServingConfig
 from colllm_ray.config.training import BaseTrainingConfig, LoraConfig, TrainingConfig
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ModelConfig",
     "RowPart",
     "ScoringConfig",
+    "ServingConfig",
     "Source",
     "TrainingConfig",
 ]

@@ -12,9 +12,10 @@ from upath import UPath
 from colllm_ray.config.data import DataConfig
 from colllm_ray.config.explain import explain, fields_of
 from colllm_ray.config.models import ExpertConfig, ModelConfig
-from colllm_ray.config.places import adapter_place, deepspeed_content, model_place, source_place
+from colllm_ray.config.places import adapter_place, beside, deepspeed_content, model_place, source_place
 from colllm_ray.config.scoring import ScoringConfig
 from colllm_ray.config.section import Name, Section
+from colllm_ray.config.serving import ServingConfig
 from colllm_ray.config.training import TrainingConfig
 from colllm_ray.errors import ColllmError
 from colllm_ray.storage import Where, location
@@ -37,6 +38,7 @@ class Collaboration(Section):
     )
     scoring: ScoringConfig = Field(default=ScoringConfig(), description="How scores are gathered.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="How the head, and the base, are trained.")
+    serving: ServingConfig = Field(default=ServingConfig(), description="How it is served over HTTP.")
 
     @model_validator(mode="after")
     def _expert_names_are_free(self) -> Collaboration:
@@ -70,7 +72,7 @@ class Collaboration(Section):
     def reserved_cpus(self) -> int:
         """CPUs with which every stage of it fits into a Ray of one node."""
         members = self.members.values()
-        serving = INGRESS_CPUS + sum(config.num_cpus * config.replicas for config in members)
+        serving = INGRESS_CPUS * self.serving.ingresses + sum(config.num_cpus * config.replicas for config in members)
         scoring = sum(config.num_cpus * config.scorers for config in members)
         return math.ceil(max(serving, scoring, self.training.reserved_cpus))
 
@@ -109,6 +111,9 @@ class Collaboration(Section):
             content = deepspeed_content(source, folder, f"{path}: training.base.deepspeed")
             base = training.base.model_copy(update={"deepspeed": content})
             training = training.model_copy(update={"base": base})
+        serving = self.serving
+        if serving.api_keys is not None:
+            serving = serving.model_copy(update={"api_keys": str(beside(folder, serving.api_keys))})
         return self.model_copy(
             update={
                 "base": resolved(self.base, "base"),
@@ -120,6 +125,7 @@ class Collaboration(Section):
                     }
                 ),
                 "training": training,
+                "serving": serving,
             }
         )
 

@@ -68,6 +68,10 @@ class TeamSpec:
         return cls(trained, len(tokenizer), shared_context(trained.collaboration), end_tokens(tokenizer))
 
     @property
+    def name(self) -> str:
+        return self.trained.collaboration.name
+
+    @property
     def members(self) -> dict[str, ModelConfig]:
         return self.trained.collaboration.members
 
@@ -82,6 +86,8 @@ class TeamSpec:
         if experts is None:
             return frozenset()
         allowed = {self.author_of(name) for name in experts}
+        if 0 in allowed:
+            raise ColllmError("'base' is no expert: it may always write")
         return frozenset(range(1, len(self.members))) - allowed
 
     def eta(self, request: AnswerRequest) -> float:
@@ -92,6 +98,10 @@ class TeamSpec:
         """Raises ColllmError for a text that is too long for the models, or no text of theirs."""
         if len(tokens) > self.context:
             raise ColllmError(f"a text has {len(tokens)} tokens, the models' context is {self.context}")
+        self.check_tokens(tokens)
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Raises ColllmError for tokens that the models do not know."""
         if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
             raise ColllmError(f"a text has a token that is none of the vocabulary's {self.vocab_size}")
 

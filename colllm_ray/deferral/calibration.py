@@ -32,6 +32,20 @@ class Calibration:
     threshold: float
     candidates: tuple[Candidate, ...]
 
+    def threshold_for(self, share: float) -> float:
+        """The threshold that defers this share of tokens, between the candidates by interpolation.
+
+        0 is the base alone, 1 the experts alone; without candidates that defer, all other shares are the base alone.
+        """
+        points = {0.0: 1.0, 1.0: 0.0}
+        points.update({one.frequency: one.threshold for one in self.candidates if 0 < one.frequency < 1})
+        below = max(frequency for frequency in points if frequency <= share)
+        above = min(frequency for frequency in points if frequency >= share)
+        if below == above:
+            return points[below]
+        part = (share - below) / (above - below)
+        return points[below] + part * (points[above] - points[below])
+
 
 def calibrate(scores: Tensor, top1: Tensor, example: Tensor, steps: int = 100) -> Calibration:
     """Tries every threshold that makes a difference and chooses the best; tells the candidates at 0, 1/steps, .., 1.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from colllm_ray.serving.api import TraceToken
+from colllm_ray.serving.api.answers import TraceToken
 
 # Okabe and Ito's palette, which people with colour-blindness can tell apart; the base stays as the page's own ink.
 EXPERT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.evaluation.colours import colour_of
 from colllm_ray.evaluation.measures import COLLABORATION, Answered, Evaluation
-from colllm_ray.serving.api import attribution
+from colllm_ray.serving.api.attribution import trace_of
 
 EXAMPLES_PER_DOMAIN = 4
 
@@ -50,8 +50,7 @@ def write_report(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, pat
         order=_ordered(evaluation.overall.exact_match),
         colours={name: colour_of(author) for author, name in enumerate(evaluation.members)},
         examples=[
-            (question, attribution(question.written, evaluation.members, tokenizer).trace)
-            for question in _chosen(evaluation)
+            (question, trace_of(question.written, evaluation.members, tokenizer)) for question in _chosen(evaluation)
         ],
         COLLABORATION=COLLABORATION,
     )

@@ -14,6 +14,7 @@ import httpx
 import ray
 import torch
 
+from colllm_ray.client_key import key_headers
 from colllm_ray.engine.target_scores import GoldScores, TargetScores, Text, batches_by_length
 from colllm_ray.errors import ColllmError
 
@@ -104,7 +105,8 @@ class HttpMember:
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
         try:
-            response = httpx.request(method, f"{self.url.rstrip('/')}{path}", json=body, timeout=TIMEOUT_S)
+            url = f"{self.url.rstrip('/')}{path}"
+            response = httpx.request(method, url, json=body, headers=key_headers(), timeout=TIMEOUT_S)
         except httpx.HTTPError as error:
             raise UnavailableError(f"{self.url}: cannot be reached: {error}") from error
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:

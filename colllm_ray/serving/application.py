@@ -16,11 +16,14 @@ from colllm_ray.config import INGRESS_CPUS, ModelConfig
 from colllm_ray.decoding.team import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
+from colllm_ray.serving.api.keys import KeyHashes, key_hashes
 from colllm_ray.serving.expert import Expert
 from colllm_ray.serving.ingress import Ingress
 from colllm_ray.serving.router import Router, router_client
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
+ONE_LINE_A_REQUEST = LoggingConfig(encoding="JSON", enable_access_log=False)
+ALL = 100_000  # requests that an ingress takes in: it says itself how many answers may wait
 
 
 def router_application(spec: TeamSpec) -> serve.Application:
@@ -29,19 +32,22 @@ def router_application(spec: TeamSpec) -> serve.Application:
         Expert.options(  # type: ignore[attr-defined]
             name=f"Expert-{expert.name}",
             **replica_options(expert),
-        ).bind(expert, spec.vocab_size, spec.context)
+        ).bind(expert, spec.name, spec.vocab_size, spec.context)
         for expert in spec.trained.collaboration.experts
     ]
     options = replica_options(spec.trained.collaboration.base)
     return Router.options(**options).bind(spec, *experts)  # type: ignore[attr-defined]
 
 
-def http_application(spec: TeamSpec) -> serve.Application:
+def http_application(spec: TeamSpec, keys: KeyHashes) -> serve.Application:
     """The router application behind its ingress."""
     ingress = Ingress.options(  # type: ignore[attr-defined]
-        ray_actor_options={"num_cpus": INGRESS_CPUS}, max_ongoing_requests=1024, logging_config=QUIET
+        num_replicas=spec.trained.collaboration.serving.ingresses,
+        ray_actor_options={"num_cpus": INGRESS_CPUS},
+        max_ongoing_requests=ALL,
+        logging_config=ONE_LINE_A_REQUEST,
     )
-    return ingress.bind(spec, router_application(spec))
+    return ingress.bind(spec, keys, router_application(spec))
 
 
 @contextmanager
@@ -50,18 +56,18 @@ def serving_http(trained: TrainedCollaboration, host: str, port: int) -> Iterato
 
     Raises ColllmError where the port is taken, or where this Ray has a Serve already, with a port of its own.
     """
-    if _serve_is_running():
-        raise ColllmError("this Ray runs Serve already; stop that first (`serve shutdown`), or use another Ray")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise ColllmError(f"cannot serve at {host}:{port}: {error.strerror}; choose another --port") from error
-    spec = TeamSpec.of(trained)
+    if _serve_is_running():
+        raise ColllmError("this Ray runs Serve already; stop that first (`serve shutdown`), or use another Ray")
+    spec, keys = TeamSpec.of(trained), key_hashes(trained.collaboration.serving.api_keys)
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
-        serve.run(http_application(spec), name=trained.collaboration.name)
+        serve.run(http_application(spec, keys), name=trained.collaboration.name)
         yield f"http://{host}:{port}"
     finally:
         serve.shutdown()

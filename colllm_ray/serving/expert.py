@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import ray
 from ray import serve
 
-from colllm_ray.config import ModelConfig
+from colllm_ray.config import ExpertConfig
 from colllm_ray.decoding.team import member_stepper
 from colllm_ray.engine.language_model import weights_revision, weights_stamp
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.errors import ColllmError
 from colllm_ray.link.server import LinkServer
+from colllm_ray.serving.metrics import EngineMetrics
 
 # Steps of niceness. Of CPUs that they share the base gets most, because every answer waits for it at every token.
 ASIDE = 4
@@ -35,13 +36,14 @@ class ReplicaAddress:
 class Expert:
     """The remote side of `ExpertLink`."""
 
-    def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
+    def __init__(self, config: ExpertConfig, collaboration: str, vocab_size: int, context: int) -> None:
         if config.device == "cpu":
             os.nice(ASIDE)  # of this thread, which steps, and of those that torch starts from it
         self._config = config
         self._stamp = weights_stamp(config)
         self._revision: str | None = None
         self._stepper = member_stepper(config, vocab_size, context)
+        self._metrics = EngineMetrics(collaboration, config.name)
         self._secret = secrets.token_bytes(32)
         self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
         self._port: asyncio.Task[int] | None = None  # of the link, which needs a running loop to start
@@ -49,6 +51,10 @@ class Expert:
     async def times(self) -> StepTimes:
         """What this replica's engine did so far."""
         return self._stepper.times
+
+    async def sessions(self) -> int:
+        """Answers whose text this replica holds."""
+        return self._stepper.engine.session_count
 
     async def revision(self) -> str:
         """Names the weights that it has loaded, as `weights_revision` does.
@@ -69,6 +75,7 @@ class Expert:
 
         So Serve counts whoever needs this replica, and lets them finish before it takes the replica down.
         """
+        self._metrics.follow(self._stepper)
         host = ray.util.get_node_ip_address()
         if self._port is None:
             self._port = asyncio.create_task(self._link.start(host))

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from colllm_ray.decoding.account import Account
+from colllm_ray.decoding.model_client import News
 from colllm_ray.decoding.score_text import score_texts
 from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, base_stepper
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.engine.target_scores import GoldScores, Text
 from colllm_ray.serving.expert_link import ExpertLink
+from colllm_ray.serving.metrics import EngineMetrics, Outcome, RouterMetrics
 
 TEXTS_AT_ONCE = 16  # that one member scores, so that answers find room beside them
 FLUSH_S = 0.02  # tokens that are written within this time travel together: an item of a stream costs about a token
+GIVEN_AT_ONCE = 256  # tokens of a given text that are told together: Serve carries no messages above 4 MB
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens of an answer that follow those of the chunk before, and what the answer has cost so far.
+
+    calls: questions to each of the members, in the order of the head's choices; lost: the experts that failed under it.
+    """
+
+    tokens: tuple[WrittenToken, ...]
+    calls: tuple[int, ...]
+    lost: tuple[int, ...]
 
 
 def router_client(router: DeploymentHandle) -> DeploymentHandle:
@@ -41,31 +58,56 @@ class Router:
         }
         self._base = base_stepper(spec)
         self._team = Team(spec, [self._base, *(ExpertLink(expert) for expert in experts)])
+        self._metrics = RouterMetrics(spec.name, list(spec.members))
+        self._base_metrics = EngineMetrics(spec.name, "base")
 
     async def times(self) -> StepTimes:
         """What this replica's engine did so far."""
         return self._base.times
 
+    async def sessions(self) -> int:
+        """Answers whose text the base holds."""
+        return self._base.engine.session_count
+
     async def answer(self, request: AnswerRequest) -> tuple[WrittenToken, ...]:
         """A whole answer."""
-        async with aclosing(self._team.answer(request)) as answer:
-            return tuple([written async for written in answer])
+        tokens: list[WrittenToken] = []
+        await self._write(request, tokens.append, Account())
+        return tuple(tokens)
 
-    async def stream(self, request: AnswerRequest) -> AsyncIterator[tuple[WrittenToken, ...]]:
-        """The tokens of an answer as they are written, a few at a time; to be called as a stream."""
+    async def stream(self, request: AnswerRequest) -> AsyncIterator[Chunk]:
+        """The tokens of an answer as they are written, the first at once; to be called as a stream."""
+        account = Account()
         unsent: list[WrittenToken] = []
-        writing = asyncio.create_task(self._write(request, unsent))
+        news = News()
+
+        def keep(token: WrittenToken) -> None:
+            unsent.append(token)
+            news.tell()
+
+        writing = asyncio.create_task(self._write(request, keep, account))
+        writing.add_done_callback(lambda _: news.tell())
         try:
             finished = False
             while not finished:
-                await asyncio.wait([writing], timeout=FLUSH_S)
+                await news.wait()
                 finished = writing.done()
-                if chunk := tuple(unsent):
+                if unsent or finished:
+                    tokens = tuple(unsent)
                     unsent.clear()
-                    yield chunk
+                    yield Chunk(tokens, account.calls(len(self._team.clients)), tuple(account.lost))
+                if not finished:
+                    await asyncio.wait([writing], timeout=FLUSH_S)
+                    news.tell()
             await writing
         finally:  # the caller may have left: the answer's sessions end with it
             writing.cancel()
+
+    async def given(self, request: AnswerRequest) -> AsyncIterator[tuple[WrittenToken, ...]]:
+        """The tokens of the prompt but for the first, as if they had been written; to be called as a stream."""
+        tokens = await self._team.given(request)
+        for begin in range(0, len(tokens), GIVEN_AT_ONCE):
+            yield tuple(tokens[begin : begin + GIVEN_AT_ONCE])
 
     async def origin(self, member: str) -> tuple[str, str]:
         """Revision and dtype of a member's weights. Raises ColllmError for one that is not there."""
@@ -84,7 +126,18 @@ class Router:
             self._spec.check_text(text.input_ids)
         return await score_texts(client, texts, self._room_to_score[member])
 
-    async def _write(self, request: AnswerRequest, unsent: list[WrittenToken]) -> None:
-        async with aclosing(self._team.answer(request)) as answer:
-            async for written in answer:
-                unsent.append(written)
+    async def _write(self, request: AnswerRequest, written: Callable[[WrittenToken], None], account: Account) -> None:
+        self._base_metrics.follow(self._base)
+        tokens = [0] * len(self._team.clients)
+        outcome: Outcome = "failed"
+        try:
+            async with aclosing(self._team.answer(request, account)) as answer:
+                async for token in answer:
+                    tokens[token.author] += 1
+                    written(token)
+            outcome = "finished"
+        except asyncio.CancelledError:
+            outcome = "left"
+            raise
+        finally:
+            self._metrics.saw_answer(outcome, tokens, account)

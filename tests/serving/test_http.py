@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,11 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.lab.collaboration import SHIPPED
 from colllm_ray.scoring.score import score
 from colllm_ray.scoring.score_folder import ScoreFolder
-from colllm_ray.serving.application import serving_http
 from colllm_ray.serving.ask import ask_folder, ask_server
 from tests.commands import free_port
 from tests.oracles import brute_force_answer, load_all
 
 QUESTIONS = 24
-
-
-@pytest.fixture(scope="module")
-def url(trained_lab: TrainedCollaboration, ray_local: None) -> Iterator[str]:  # noqa: ARG001
-    with serving_http(trained_lab, "127.0.0.1", free_port()) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +50,11 @@ def ask(url: str, question: str, **fields: object) -> Any:
     return response.json()
 
 
+def trace_of(answer: Any) -> list[Any]:
+    trace: list[Any] = answer["choices"][0]["colllm"]["trace"]
+    return trace
+
+
 def test_answers_are_those_of_brute_force(url: str, trained_lab: TrainedCollaboration, held_out: list[Example]) -> None:
     """Many at once, token for token and author for author."""
     tokenizer = load_tokenizer(trained_lab.collaboration.base)
@@ -66,7 +63,7 @@ def test_answers_are_those_of_brute_force(url: str, trained_lab: TrainedCollabor
         answers = list(pool.map(lambda question: ask(url, question, max_tokens=40), questions()))
     models, eta = load_all(trained_lab), trained_lab.calibration.threshold
     for example, answer in zip(held_out, answers, strict=True):
-        trace = answer["colllm"]["trace"]
+        trace = trace_of(answer)
         got = [(token["token"], members.index(token["model"])) for token in trace]
         end = int(tokenizer.eos_token_id)
         assert got == brute_force_answer(models, trained_lab, example.prompt_ids, eta, 40, end)
@@ -75,9 +72,8 @@ def test_answers_are_those_of_brute_force(url: str, trained_lab: TrainedCollabor
 def test_an_answer_says_who_wrote_what(url: str, held_out: list[Example], trained_lab: TrainedCollaboration) -> None:
     answer = ask(url, questions()[0])
     (choice,) = answer["choices"]
-    trace = answer["colllm"]["trace"]
-    counts = answer["colllm"]["tokens_by_model"]
-    usage = answer["usage"]
+    trace, usage = trace_of(answer), answer["usage"]
+    counts = {name: model["tokens"] for name, model in usage["colllm"]["models"].items()}
     assert choice["finish_reason"] == "stop"
     assert "".join(token["text"] for token in trace) == choice["message"]["content"]
     assert list(counts) == list(trained_lab.collaboration.members)
@@ -91,7 +87,7 @@ def test_an_answer_says_who_wrote_what(url: str, held_out: list[Example], traine
 def test_a_member_answers_alone(url: str, trained_lab: TrainedCollaboration) -> None:
     for member in trained_lab.collaboration.members:
         answer = ask(url, questions()[0], model=f"lab/{member}", max_tokens=5)
-        trace = answer["colllm"]["trace"]
+        trace = trace_of(answer)
         assert {token["model"] for token in trace} == {member}
         assert all(token["p_defer"] is None for token in trace)
 
@@ -111,8 +107,16 @@ def test_a_length_limit_ends_an_answer(url: str) -> None:
         ({"top_p": 0}, 400, "top_p: "),
         ({"seed": -1}, 400, "seed: "),
         ({"colllm": {"run_ahead": "maybe"}}, 400, "colllm.run_ahead: "),
-        ({"stream": True}, 400, "stream: "),
-        ({"nonsense": 1}, 400, "nonsense: "),
+        ({"nonsense": 1}, 400, "nonsense: is not known here"),
+        ({"logit_bias": {"5": 1}}, 400, "logit_bias: is not supported"),
+        ({"frequency_penalty": 0.5}, 400, "frequency_penalty: is not supported"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format: is not supported"),
+        ({"stream_options": {"include_usage": True}}, 400, "stream_options: only with `stream`"),
+        ({"top_logprobs": 2}, 400, "top_logprobs: only with `logprobs`"),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, 400, "max_tokens and max_completion_tokens differ"),
+        ({"colllm": {"experts": ["wolf"]}}, 400, "there is no member 'wolf'"),
+        ({"colllm": {"experts": ["base"]}}, 400, "'base' is no expert"),
+        ({"colllm": {"threshold": 0.5, "budget": 0.5}}, 400, "threshold and budget say the same in two ways"),
         ({"max_tokens": 0}, 400, "max_tokens: "),
         ({"max_tokens": 1000}, 400, "context is 256"),
         ({"messages": [{"role": "user", "content": "word " * 300}]}, 400, "context is 256"),
@@ -133,25 +137,22 @@ def test_running_ahead_changes_no_answer(url: str) -> None:
     for question in questions()[:6]:
         for sampling in ({}, {"temperature": 1.0, "top_p": 0.95, "seed": 5}):
             ahead, plain = (ask(url, question, colllm={"run_ahead": how}, **sampling) for how in ("auto", "off"))
-            assert trace_of(ahead) == trace_of(plain)
-
-
-def trace_of(answer: Any) -> list[tuple[int, str]]:
-    return [(token["token"], token["model"]) for token in answer["colllm"]["trace"]]
+            one, other = ([(token["token"], token["model"]) for token in trace_of(each)] for each in (ahead, plain))
+            assert one == other
 
 
 def test_a_seed_draws_the_same_answer_again(url: str) -> None:
     drawn = [ask(url, questions()[0], temperature=2.0, seed=seed) for seed in (1, 1, 2)]
-    one, again, other = ["".join(token["text"] for token in answer["colllm"]["trace"]) for answer in drawn]
+    one, again, other = [answer["choices"][0]["message"]["content"] for answer in drawn]
     assert one == again != other
 
 
 def test_a_server_and_a_folder_answer_alike(url: str, lab_run: Path) -> None:
     question = questions()[1]
     served, local = ask_server(url, question), ask_folder(lab_run / "collaboration", question)
-    assert served.choices == local.choices
-    for one, other in zip(served.colllm.trace, local.colllm.trace, strict=True):
-        assert (one.token, one.model) == (other.token, other.model)
+    assert served.members == local.members
+    for one, other in zip(served.trace, local.trace, strict=True):
+        assert (one.token, one.text, one.model) == (other.token, other.text, other.model)
         # Tokens that are computed together are rounded otherwise.
         assert one.p_defer == pytest.approx(other.p_defer, abs=1e-4)
 

@@ -1,0 +1,24 @@
+"""How it is served over HTTP."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from colllm_ray.config.section import Section
+
+
+class ServingConfig(Section):
+    """How it is served over HTTP; limits are those of each ingress replica."""
+
+    ingresses: int = Field(1, ge=1, description="Replicas of the ingress.")
+    api_keys: str | None = Field(
+        None,
+        description="File with an API key on each line; $COLLLM_API_KEYS has more of them. With neither, whoever "
+        "reaches the port may ask.",
+    )
+    max_answers: int = Field(256, ge=1, description="Answers that are written at once; more wait.")
+    max_waiting: int = Field(256, ge=0, description="Answers that wait; more are refused with status 429.")
+    timeout_s: float = Field(600.0, gt=0, description="Seconds from a request to the end of its answer.")
+    max_body_bytes: int = Field(4 * 2**20, ge=1, description="Size of a request.")
+    cors_origins: tuple[str, ...] = Field((), description="Web sites, as `https://host`, whose pages may ask.")
+    page: bool = Field(True, description="Whether `/` shows the page.")

@@ -1,0 +1,223 @@
+"""What happens behind the routes: text in, tokens from the router, text out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from http import HTTPStatus
+from time import monotonic
+from typing import cast
+
+from ray.serve.handle import DeploymentHandle
+from transformers import PreTrainedTokenizerBase
+
+from colllm_ray.config import ServingConfig
+from colllm_ray.data.text import TokenTexts
+from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.written import WrittenToken
+from colllm_ray.engine.target_scores import GoldScores, Text
+from colllm_ray.errors import ColllmError
+from colllm_ray.serving.api.admission import Admission
+from colllm_ray.serving.api.answer_text import AnswerText, Piece
+from colllm_ray.serving.api.answers import Costs, MemberUsage, Reason, Usage
+from colllm_ray.serving.api.attribution import Tracer
+from colllm_ray.serving.api.errors import ApiError
+from colllm_ray.serving.api.requests import AnswerFields, Extension
+from colllm_ray.serving.api.router_calls import Deadline, answered, streamed
+from colllm_ray.serving.api.streams import merged
+from colllm_ray.serving.router import Chunk
+
+HEALTH_S = 5.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of an answer; the last part says why it ended there, and which experts were lost."""
+
+    pieces: list[Piece]
+    finish_reason: Reason | None = None
+    lost: tuple[int, ...] = ()
+
+
+class Bill:
+    """What the answers to one request have cost so far."""
+
+    def __init__(self, members: Sequence[str], prompt_tokens: int) -> None:
+        self._members = members
+        self.prompt_tokens = prompt_tokens
+        self._begin = monotonic()
+        self._written = [0] * len(members)
+        self._calls: dict[int, tuple[int, ...]] = {}  # by answer
+        self.first_token_s: float | None = None
+
+    def saw(self, answer: int, chunk: Chunk, tokens: int) -> None:
+        """A chunk of an answer, of which so many tokens belong to it."""
+        if chunk.tokens and self.first_token_s is None:
+            self.first_token_s = self.seconds
+        for written in chunk.tokens[:tokens]:
+            self._written[written.author] += 1
+        self._calls[answer] = chunk.calls
+
+    @property
+    def seconds(self) -> float:
+        return monotonic() - self._begin
+
+    @property
+    def tokens(self) -> int:
+        return sum(self._written)
+
+    @property
+    def usage(self) -> Usage:
+        calls = [sum(each) for each in zip(*self._calls.values(), strict=True)] or [0] * len(self._members)
+        models = {
+            name: MemberUsage(tokens=tokens, calls=asked)
+            for name, tokens, asked in zip(self._members, self._written, calls, strict=True)
+        }
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.tokens,
+            total_tokens=self.prompt_tokens + self.tokens,
+            colllm=Costs(models=models, first_token_s=self.first_token_s, time_s=self.seconds),
+        )
+
+
+class Door:
+    """Answers what has been checked, through a router."""
+
+    def __init__(
+        self,
+        spec: TeamSpec,
+        tokenizer: PreTrainedTokenizerBase,
+        router: DeploymentHandle,
+        config: ServingConfig,
+    ) -> None:
+        self.spec = spec
+        self.tokenizer = tokenizer
+        self.texts = TokenTexts(tokenizer)
+        self.created = int(time.time())
+        self.admission = Admission(config.max_answers, config.max_waiting)
+        self._router = router
+        self._timeout_s = config.timeout_s
+
+    @cached_property
+    def models(self) -> dict[str, str | None]:
+        """The member that each `model` stands for, None for the collaboration itself, which is the first."""
+        name = self.spec.name
+        return {name: None, **{f"{name}/{member}": member for member in self.spec.members}}
+
+    def member(self, model: str | None) -> str | None:
+        """The member that a request's `model` stands for. Raises ApiError, with status 404."""
+        if model is not None and model not in self.models:
+            raise ApiError(
+                HTTPStatus.NOT_FOUND,
+                f"there is no model {model!r} here; there are: {', '.join(self.models)}",
+                param="model",
+                code="model_not_found",
+            )
+        return None if model is None else self.models[model]
+
+    def answer_request(
+        self, fields: AnswerFields, prompt: Sequence[int], length: int | None, top: int, param: str
+    ) -> AnswerRequest:
+        """What the router is asked; `param` is the field that holds the prompt.
+
+        Raises ApiError for what cannot be met: all of it before anything is decoded.
+        """
+        ours = fields.colllm
+        request = AnswerRequest(
+            prompt=tuple(prompt),
+            max_tokens=length,
+            member=self.member(fields.model),
+            eta=self._eta(ours),
+            run_ahead=ours.run_ahead,
+            experts=None if ours.experts is None else tuple(ours.experts),
+            policy=ours.policy,
+            ignore_eos=fields.ignore_eos,
+            top=top,
+        )
+        try:
+            self.spec.masked(request.experts)
+        except ColllmError as error:
+            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="colllm.experts", code="invalid_value") from error
+        try:
+            self.spec.tokens_left(request)
+        except ColllmError as error:
+            code = "context_length_exceeded" if request.prompt else "invalid_value"
+            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param=param, code=code) from error
+        try:
+            self.spec.check_text(request.prompt)
+        except ColllmError as error:
+            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param=param, code="invalid_value") from error
+        return request
+
+    def tracer(self, fields: AnswerFields, request: AnswerRequest) -> Tracer:
+        """Traces one answer to the request."""
+        return Tracer(list(self.spec.members), self.spec.eta(request), fields.colllm.doubt, fields.colllm.trace)
+
+    def bill(self, prompt_tokens: int) -> Bill:
+        return Bill(list(self.spec.members), prompt_tokens)
+
+    def write_all(
+        self, requests: Sequence[AnswerRequest], fields: AnswerFields, bill: Bill, deadline: Deadline
+    ) -> AsyncGenerator[tuple[int, Part], None]:
+        """The `n` answers to each of the requests, numbered in this order. Raises ColllmError."""
+        answers = [replace(request, sampling=sampling) for request in requests for sampling in fields.samplings]
+        return merged([self._write(one, fields.stops, bill, deadline, i) for i, one in enumerate(answers)])
+
+    async def _write(
+        self, request: AnswerRequest, stops: Sequence[str], bill: Bill, deadline: Deadline, answer: int
+    ) -> AsyncGenerator[Part, None]:
+        text = AnswerText(self.tokenizer, stops)
+        last: WrittenToken | None = None
+        lost: tuple[int, ...] = ()
+        async with self.admission.place(deadline):
+            stream = streamed(self._router.options(stream=True).stream.remote(request), deadline)
+            async with aclosing(cast(AsyncGenerator[Chunk, None], stream)) as chunks:
+                async for chunk in chunks:
+                    before = text.tokens
+                    pieces = text.add(chunk.tokens)
+                    bill.saw(answer, chunk, text.tokens - before)
+                    lost = chunk.lost
+                    if chunk.tokens:
+                        last = chunk.tokens[-1]
+                    if text.stopped:
+                        yield Part(pieces, "stop", lost)
+                        return
+                    if pieces:
+                        yield Part(pieces)
+        ended = last is not None and last.token in self.spec.end_tokens and not request.ignore_eos
+        yield Part(text.rest(), "stop" if ended else "length", lost)
+
+    async def given(self, request: AnswerRequest, deadline: Deadline) -> list[WrittenToken]:
+        """The prompt's tokens but for the first, as if they had been written. Raises ColllmError."""
+        tokens: list[WrittenToken] = []
+        async with self.admission.place(deadline):
+            stream = streamed(self._router.options(stream=True).given.remote(request), deadline)
+            async with aclosing(cast(AsyncGenerator[tuple[WrittenToken, ...], None], stream)) as parts:
+                async for part in parts:
+                    tokens += part
+        return tokens
+
+    async def score(self, member: str, texts: Sequence[Text]) -> list[GoldScores | str]:
+        """What a member thinks of given texts, or why it could not score one. Raises ColllmError."""
+        return cast(list[GoldScores | str], await answered(self._router.score.remote(member, texts), self.deadline()))
+
+    async def origin(self, member: str) -> tuple[str, str]:
+        """Revision and dtype of a member's weights. Raises ColllmError."""
+        return cast(tuple[str, str], await answered(self._router.origin.remote(member), self.deadline()))
+
+    async def check_router(self) -> None:
+        """Raises ApiError where no router answers soon."""
+        await answered(self._router.sessions.remote(), Deadline(HEALTH_S))
+
+    def deadline(self) -> Deadline:
+        """Of a request that begins now."""
+        return Deadline(self._timeout_s)
+
+    def _eta(self, ours: Extension) -> float | None:
+        if ours.budget is not None:
+            return self.spec.trained.calibration.threshold_for(ours.budget)
+        return ours.threshold

@@ -1,0 +1,177 @@
+"""What every request passes: size, key, and a line in the log; no prompt is ever in that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import perf_counter
+
+from fastapi import FastAPI, Request
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from colllm_ray.config import ServingConfig
+from colllm_ray.serving.api.door import Bill
+from colllm_ray.serving.api.errors import ApiError
+from colllm_ray.serving.api.keys import KeyHashes, is_known
+from colllm_ray.serving.api.requests import AnswerFields
+from colllm_ray.serving.metrics import IngressMetrics
+
+logger = logging.getLogger("ray.serve")  # which Serve writes to the replica's file, with the request's id
+
+NOTE = "colllm.note"  # in the scope of a request
+OPEN_TO_ALL = ("/health", "/openapi.json", "/")
+PAGE = "/page/"
+
+
+@dataclass
+class Note:
+    """What the log tells of a request beyond method, path, status and time."""
+
+    model: str | None = None
+    user: str | None = None
+    stream: bool = False
+    single: bool = False  # it wants one answer
+    bill: Bill | None = None
+
+    def answers(self, fields: AnswerFields, bill: Bill) -> None:
+        """The request wants answers, whose costs come to this bill."""
+        self.model, self.user, self.stream, self.bill = fields.model, fields.user, bool(fields.stream), bill
+        self.single = fields.answers == 1
+
+    def told(self) -> Iterator[tuple[str, object]]:
+        for name in ("model", "user"):
+            if (value := getattr(self, name)) is not None:
+                yield name, value
+        if self.bill is not None:
+            yield "stream", self.stream
+            yield "prompt_tokens", self.bill.prompt_tokens
+            yield "completion_tokens", self.bill.tokens
+            if self.bill.first_token_s is not None:
+                yield "first_token_ms", round(1000 * self.bill.first_token_s, 1)
+
+
+def note_of(request: Request) -> Note:
+    note: Note = request.scope[NOTE]
+    return note
+
+
+def add(app: FastAPI, config: ServingConfig, keys: KeyHashes, metrics: IngressMetrics) -> None:
+    """The last one added is passed first."""
+    app.add_middleware(_Size, most=config.max_body_bytes)
+    app.add_middleware(_Key, hashes=keys)
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        )
+    app.add_middleware(_Log, metrics=metrics)
+
+
+class _Log:
+    """Writes a line when a request is over, and counts it."""
+
+    def __init__(self, app: ASGIApp, metrics: IngressMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        note = scope[NOTE] = Note()
+        status, begin, is_over = 0, perf_counter(), False
+
+        async def watch(message: Message) -> None:
+            nonlocal status, is_over
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+            is_over = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            self._write(scope, note, status if is_over else 499, perf_counter() - begin)
+
+    def _write(self, scope: Scope, note: Note, status: int, seconds: float) -> None:
+        """Status 499 stands for a client that left before the end."""
+        route = getattr(scope.get("route"), "path", "none")
+        fields = {
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "duration_ms": round(1000 * seconds, 1),
+            **dict(note.told()),
+        }
+        logger.info("request", extra={**fields, "log_to_stderr": False})
+        self._metrics.saw_request(route, status)
+        bill = note.bill
+        if bill is not None and bill.first_token_s is not None and note.single:
+            self._metrics.saw_answer(bill.first_token_s, seconds, bill.tokens)
+
+
+class _Key:
+    """Asks for an API key, where there are any."""
+
+    def __init__(self, app: ASGIApp, hashes: KeyHashes) -> None:
+        self._app = app
+        self._hashes = hashes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._hashes and not _is_open(scope):
+            kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not is_known(key.strip(), self._hashes):
+                message = "the API key is wrong" if key else "an API key is needed: `Authorization: Bearer KEY`"
+                refusal = ApiError(
+                    HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
+                )
+                await refusal.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class _Size:
+    """Takes a request's body in, as far as it is not too large."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "")
+        body, more = b"", True
+        if not (length.isdigit() and int(length) > self._most):
+            while more and len(body) <= self._most:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+        if more or len(body) > self._most:
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            await ApiError(status, f"a request has at most {self._most} bytes").response()(scope, receive, send)
+            return
+        taken = False
+
+        async def again() -> Message:
+            nonlocal taken
+            if taken:
+                return await receive()
+            taken = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, again, send)
+
+
+def _is_open(scope: Scope) -> bool:
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path in OPEN_TO_ALL or path.startswith(PAGE)

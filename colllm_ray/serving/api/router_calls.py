@@ -1,0 +1,76 @@
+"""Calls of the router, with a time limit and errors that a client can be told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable
+from http import HTTPStatus
+from typing import TypeVar
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
+
+from colllm_ray.decoding.model_client import ModelFailedError
+from colllm_ray.errors import ColllmError
+from colllm_ray.serving.api.errors import ApiError
+
+logger = logging.getLogger("ray.serve")
+T = TypeVar("T")
+
+
+class Deadline:
+    """When a request must be over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._at = asyncio.get_running_loop().time() + seconds
+
+    async def of(self, awaitable: Awaitable[T]) -> T:
+        """What is awaited, where it comes in time. Raises ApiError."""
+        try:
+            async with asyncio.timeout_at(self._at):
+                return await awaitable
+        except TimeoutError as error:
+            message = f"the answer took longer than {self._seconds:g} s"
+            raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, message, code="timeout") from error
+
+
+async def answered(response: DeploymentResponse, deadline: Deadline) -> object:
+    """What the router answers; a caller that leaves ends its work. Raises ApiError or another ColllmError."""
+    try:
+        return await deadline.of(_told(response))
+    finally:
+        response.cancel()
+
+
+async def streamed(stream: DeploymentResponseGenerator, deadline: Deadline) -> AsyncGenerator[object, None]:
+    """What the router says, item by item; a caller that closes this ends its work. Raises as `answered` does."""
+    nothing = object()
+    try:
+        while (item := await deadline.of(_told(anext(stream, nothing)))) is not nothing:
+            yield item
+    finally:
+        stream.cancel()
+
+
+async def _told(awaitable: Awaitable[T]) -> T:
+    try:
+        return await awaitable
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # by our own caller, or its deadline
+            raise
+        raise _unavailable("the router that wrote it was stopped", "router_lost") from None
+    except ColllmError:
+        raise
+    except ModelFailedError as error:
+        raise _unavailable(f"a model could not go on: {error}", "model_failed") from error
+    except (RayError, RayServeException) as error:
+        logger.warning("a call of the router failed: %s", type(error).__name__)
+        raise _unavailable("the router that wrote it was lost, or none is free", "router_lost") from error
+
+
+def _unavailable(message: str, code: str) -> ApiError:
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code)

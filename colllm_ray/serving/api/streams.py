@@ -1,0 +1,83 @@
+"""Several answers at once, and answers as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from colllm_ray.serving.api.errors import as_api_error
+
+T = TypeVar("T")
+Chunk = TypeVar("Chunk", bound=BaseModel)
+
+
+async def merged(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
+    """What all of them give, with the number of the one that gave it, as it comes; the first error ends all."""
+    if len(streams) == 1:
+        async with aclosing(streams[0]) as only:
+            async for alone in only:
+                yield 0, alone
+        return
+    given: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()
+
+    async def forward(number: int, stream: AsyncGenerator[T, None]) -> None:
+        async with aclosing(stream) as items:
+            async for item in items:
+                given.put_nowait((number, item))
+
+    async def forward_all() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, stream in enumerate(streams):
+                    group.create_task(forward(number, stream))
+        finally:
+            given.put_nowait(None)
+
+    forwarding = asyncio.create_task(forward_all())
+    try:
+        while (item := await given.get()) is not None:
+            yield item
+        await forwarding
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        forwarding.cancel()
+
+
+async def begun(stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """The same stream, once its first item is there: what fails before that still has a status of its own."""
+    first = await anext(stream)
+
+    async def whole() -> AsyncGenerator[T, None]:
+        async with aclosing(stream):
+            yield first
+            async for item in stream:
+                yield item
+
+    return whole()
+
+
+class EventStream(StreamingResponse):
+    """Chunks as server-sent events, then `[DONE]`; an error comes as an event, for the status is sent by then."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, chunks: AsyncGenerator[Chunk, None]) -> None:
+        # A proxy that kept events back until there are many would undo the streaming.
+        super().__init__(_events(chunks), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+async def _events(chunks: AsyncGenerator[Chunk, None]) -> AsyncIterator[str]:
+    async with aclosing(chunks):
+        try:
+            async for chunk in chunks:
+                yield f"data: {chunk.model_dump_json(exclude_unset=True)}\n\n"
+        except Exception as error:  # noqa: BLE001 (whatever it is, the client has to be told)
+            yield f"data: {as_api_error(error).body.model_dump_json()}\n\n"
+        else:
+            yield "data: [DONE]\n\n"
