@@ -18,7 +18,8 @@ def random_collaboration(
     model_folder: Callable[[str, int], Path], base: str, experts: list[str], max_sessions: int = 64
 ) -> TrainedCollaboration:
     def model(architecture: str, seed: int) -> dict[str, object]:
-        return {"model": str(model_folder(architecture, seed)), "max_sessions": max_sessions}
+        # Few of Ray's CPUs: it may have to run beside the lab.
+        return {"model": str(model_folder(architecture, seed)), "max_sessions": max_sessions, "num_cpus": 0.1}
 
     collaboration = Collaboration.model_validate(
         {

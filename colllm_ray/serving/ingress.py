@@ -25,7 +25,7 @@ class Ingress:
         self._keys = keys
         self._metrics = IngressMetrics(spec.name)
         tokenizer = load_tokenizer(spec.trained.collaboration.base)
-        self._door = Door(spec, tokenizer, router_client(router), self._config)
+        self._door = Door(spec, tokenizer, router_client(router), self._config, self._metrics)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_app(self._door, self._config, self._keys, self._metrics)

@@ -11,6 +11,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from colllm_ray.decoding.account import Account
 from colllm_ray.engine.stepper import Stepper
 
+BASE = "base"
 EVERY_S = 1.0
 FIRST_TOKEN_S = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]
 TOKEN_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
@@ -72,7 +73,8 @@ class RouterMetrics:
         for name, written, calls, seconds in zip(
             self._members, tokens, account.calls(authors), account.link_seconds(authors), strict=True
         ):
-            for metric, value in ((self._tokens, written), (self._calls, calls), (self._link, seconds)):
+            link = 0.0 if name == BASE else seconds  # the base is asked in the router itself
+            for metric, value in ((self._tokens, written), (self._calls, calls), (self._link, link)):
                 if value > 0:
                     metric.inc(value, {"model": name})
         for author in account.lost:

@@ -18,7 +18,7 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.engine.target_scores import GoldScores, Text
 from colllm_ray.serving.expert_link import ExpertLink
-from colllm_ray.serving.metrics import EngineMetrics, Outcome, RouterMetrics
+from colllm_ray.serving.metrics import BASE, EngineMetrics, Outcome, RouterMetrics
 
 TEXTS_AT_ONCE = 16  # that one member scores, so that answers find room beside them
 FLUSH_S = 0.02  # tokens that are written within this time travel together: an item of a stream costs about a token
@@ -59,7 +59,7 @@ class Router:
         self._base = base_stepper(spec)
         self._team = Team(spec, [self._base, *(ExpertLink(expert) for expert in experts)])
         self._metrics = RouterMetrics(spec.name, list(spec.members))
-        self._base_metrics = EngineMetrics(spec.name, "base")
+        self._base_metrics = EngineMetrics(spec.name, BASE)
 
     async def times(self) -> StepTimes:
         """What this replica's engine did so far."""

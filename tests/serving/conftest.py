@@ -11,7 +11,7 @@ from colllm_ray.serving.application import serving_http
 from tests.commands import free_port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def url(trained_lab: TrainedCollaboration, ray_local: None) -> Iterator[str]:  # noqa: ARG001
     with serving_http(trained_lab, "127.0.0.1", free_port()) as running:
         yield running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from time import monotonic
@@ -17,15 +17,16 @@ LONGEST_RETRY_S = 60
 
 
 class Admission:
-    """Lets `at_once` answers be written, and `waiting` more wait for their turn."""
+    """Lets `at_once` answers be written, and `waiting` more wait for their turn; `tell_waiting` hears how many do."""
 
-    def __init__(self, at_once: int, waiting: int) -> None:
+    def __init__(self, at_once: int, waiting: int, tell_waiting: Callable[[int], None] = lambda _: None) -> None:
         self._at_once = at_once
         self._may_wait = waiting
         self._places = asyncio.Semaphore(at_once)
         self._seconds = 1.0  # that an answer takes
         self.written = 0
         self.waiting = 0
+        self._tell_waiting = tell_waiting
 
     def check(self) -> None:
         """Raises ApiError, with status 429, where another request would wait behind too many."""
@@ -41,11 +42,11 @@ class Admission:
     @asynccontextmanager
     async def place(self, deadline: Deadline) -> AsyncIterator[None]:
         """Waits for its turn; an answer may be written for as long as the body runs. Raises ApiError."""
-        self.waiting += 1
+        self._count_waiting(1)
         try:
             await deadline.of(self._places.acquire())
         finally:
-            self.waiting -= 1
+            self._count_waiting(-1)
         self.written += 1
         begin = monotonic()
         try:
@@ -54,3 +55,7 @@ class Admission:
             self.written -= 1
             self._seconds += MEMORY * (monotonic() - begin - self._seconds)
             self._places.release()
+
+    def _count_waiting(self, change: int) -> None:
+        self.waiting += change
+        self._tell_waiting(self.waiting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
@@ -28,7 +30,7 @@ from colllm_ray.serving.api.answers import (
 from colllm_ray.serving.api.chat import Chat
 from colllm_ray.serving.api.completions import Completions
 from colllm_ray.serving.api.door import Door
-from colllm_ray.serving.api.errors import ErrorBody
+from colllm_ray.serving.api.errors import ApiError, ErrorBody
 from colllm_ray.serving.api.guard import note_of
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.api.requests import (
@@ -43,6 +45,12 @@ from colllm_ray.serving.metrics import IngressMetrics
 
 BUDGETS = 20  # steps of the shares whose thresholds are described
 
+EVENT = {
+    "type": "object",
+    "description": "A chunk of the answer as JSON, an error, or `[DONE]`.",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
+}
 REFUSALS = {
     400: "A field is wrong, or the prompt too long.",
     401: "The API key is missing or wrong.",
@@ -175,10 +183,11 @@ def _add_collaboration(app: FastAPI, door: Door) -> None:
             max_model_len=spec.context,
         )
 
-    @app.get("/v1/colllm/members/{member}", responses=_refusals(400, 503, 504))
+    @app.get("/v1/colllm/members/{member}", responses=_refusals(404, 503, 504))
     async def origin(member: str) -> MemberOrigin:
         """The weights that a member runs with."""
-        spec.author_of(member)
+        if member not in spec.members:
+            raise ApiError(HTTPStatus.NOT_FOUND, f"there is no member {member!r}; there are: {', '.join(spec.members)}")
         revision, dtype = await door.origin(member)
         return MemberOrigin(revision=revision, dtype=dtype)
 
@@ -203,7 +212,7 @@ def _json(answer: BaseModel) -> Response:
 
 
 def _whole_or_streamed(answer: type[BaseModel]) -> dict[str, object]:
-    return {"model": answer, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    return {"model": answer, "content": {"text/event-stream": {"schema": EVENT}}}
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, object]]:

@@ -28,6 +28,7 @@ from colllm_ray.serving.api.errors import ApiError
 from colllm_ray.serving.api.requests import AnswerFields, Extension
 from colllm_ray.serving.api.router_calls import Deadline, answered, streamed
 from colllm_ray.serving.api.streams import merged
+from colllm_ray.serving.metrics import IngressMetrics
 from colllm_ray.serving.router import Chunk
 
 HEALTH_S = 5.0
@@ -93,12 +94,13 @@ class Door:
         tokenizer: PreTrainedTokenizerBase,
         router: DeploymentHandle,
         config: ServingConfig,
+        metrics: IngressMetrics,
     ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer
         self.texts = TokenTexts(tokenizer)
         self.created = int(time.time())
-        self.admission = Admission(config.max_answers, config.max_waiting)
+        self.admission = Admission(config.max_answers, config.max_waiting, metrics.saw_waiting)
         self._router = router
         self._timeout_s = config.timeout_s
 

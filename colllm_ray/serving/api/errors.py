@@ -12,11 +12,18 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from colllm_ray.errors import ColllmError
+from colllm_ray.serving.api.requests import MAX_STOPS
 
 logger = logging.getLogger("ray.serve")
 
 # What OpenAI's API knows and a collaboration does not: the values that these may have change nothing.
 NOT_SUPPORTED = frozenset("frequency_penalty presence_penalty logit_bias best_of suffix response_format".split())
+
+OF_SEVERAL_KINDS = {
+    "prompt": "must be a text, token ids, or a list of the one or the other; none may be empty",
+    "stop": f"must be a text, or up to {MAX_STOPS}; none may be empty",
+    "content": "must be a text, or a list of parts with `type: text`",
+}
 
 
 class ErrorDetail(BaseModel):
@@ -91,13 +98,22 @@ def _refused_fields(error: RequestValidationError) -> ApiError:
     """Names the fields, never what they held."""
     problems: dict[str, str] = {}
     for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"][1:] if not str(part).startswith(("list[", "constrained")))
-        if problem["loc"][1:2] and problem["loc"][1] in NOT_SUPPORTED:
-            problems.setdefault(str(problem["loc"][1]), "is not supported; leave it out")
-        elif problem["type"] == "extra_forbidden":
-            problems.setdefault(field, "is not known here; leave it out")
-        else:
-            problems.setdefault(field, problem["msg"].removeprefix("Value error, "))
-    message = "; ".join(f"{field}: {problem}" if field else problem for field, problem in problems.items())
+        field, reason = _problem(tuple(map(str, problem["loc"][1:])), problem["type"], problem["msg"])
+        problems.setdefault(field, reason)
+    message = "; ".join(f"{field}: {reason}" if field else reason for field, reason in problems.items())
     code = "unsupported_parameter" if NOT_SUPPORTED & set(problems) else "invalid_value"
     return ApiError(HTTPStatus.BAD_REQUEST, message, param=next(iter(problems)) or None, code=code)
+
+
+def _problem(path: tuple[str, ...], kind: str, message: str) -> tuple[str, str]:
+    """The field, and what is wrong with it."""
+    if kind == "json_invalid":
+        return "", "the request is no JSON"
+    if path[:1] and path[0] in NOT_SUPPORTED:
+        return path[0], "is not supported; leave it out"
+    for depth, name in enumerate(path, start=1):
+        if name in OF_SEVERAL_KINDS and depth < len(path):  # the rest names the kinds that it is not
+            return ".".join(path[:depth]), OF_SEVERAL_KINDS[name]
+    if kind == "extra_forbidden":
+        return ".".join(path), "is not known here; leave it out"
+    return ".".join(path), message.removeprefix("Value error, ")

@@ -101,10 +101,10 @@ class _Log:
 
     def _write(self, scope: Scope, note: Note, status: int, seconds: float) -> None:
         """Status 499 stands for a client that left before the end."""
-        route = getattr(scope.get("route"), "path", "none")
+        route = _below_prefix(scope, getattr(scope.get("route"), "path", "none"))
         fields = {
             "method": scope["method"],
-            "route": route,
+            "endpoint": route,  # the record's `route` is Serve's own
             "status": status,
             "duration_ms": round(1000 * seconds, 1),
             **dict(note.told()),
@@ -173,5 +173,10 @@ class _Size:
 
 
 def _is_open(scope: Scope) -> bool:
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = _below_prefix(scope, scope["path"])
     return path in OPEN_TO_ALL or path.startswith(PAGE)
+
+
+def _below_prefix(scope: Scope, path: str) -> str:
+    """The path without the route prefix of the Serve application."""
+    return path.removeprefix(scope.get("root_path", ""))

@@ -20,9 +20,9 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class Request(BaseModel):
-    """Fields that are known."""
+    """Fields that are known, of just the types that they have in JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Doubt(Request):
