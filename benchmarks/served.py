@@ -17,7 +17,6 @@ from benchmarks.models import CONTEXT
 from benchmarks.rivals.ask_all import decode_asking_all
 from benchmarks.script import Script
 from benchmarks.scripted import ScriptedEngine, timed
-from colllm_ray.config import ModelConfig
 from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec
 from colllm_ray.decoding.written import Terms, WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
@@ -92,8 +91,8 @@ class MeasuredRouter(_Metered, _Router):
 class MeasuredExpert(_Metered, _Expert):
     """The expert, likewise."""
 
-    def __init__(self, script: Script | None, author: int, config: ModelConfig, vocab_size: int, context: int) -> None:
-        super().__init__(config, vocab_size, context)
+    def __init__(self, script: Script | None, author: int, *arguments: object) -> None:
+        super().__init__(*arguments)
         self._author = author
         self._engine: Engine = self._stepper.engine
         self._follow(script)
@@ -164,7 +163,7 @@ def served(spec: TeamSpec, script: Script | None) -> Iterator[Served]:
     experts = [
         serve.deployment(MeasuredExpert)
         .options(name=f"Expert-{config.name}", **replica_options(config))
-        .bind(script, author, config, spec.vocab_size, spec.context)
+        .bind(script, author, config, spec.name, spec.vocab_size, spec.context)
         for author, config in enumerate(collaboration.experts, start=1)
     ]
     router = serve.deployment(MeasuredRouter).options(**replica_options(collaboration.base))
