@@ -10,7 +10,11 @@ from xdist.scheduler import LoadScopeScheduling
 # in the first process that is free, and all other files after them: what takes longest comes first.
 ROWS = (
     ("tests/training/",),  # scored_tiny
-    ("tests/lab/test_demo.py", "tests/serving/test_http.py", "tests/serving/test_port.py", "tests/test_cli.py"),  # demo
+    (  # demo, and the lab served
+        "tests/lab/test_demo.py",
+        *(f"tests/serving/test_{name}.py" for name in "api clients http limits metrics page port schema".split()),
+        "tests/test_cli.py",
+    ),
     ("tests/scoring/test_score.py",),
     ("tests/scoring/test_score_kills.py",),
     ("tests/test_jobs.py",),
