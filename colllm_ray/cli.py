@@ -71,6 +71,8 @@ def _serve(args: argparse.Namespace) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray sets handlers of its own when it starts
             signal.signal(number, lambda *_: stop.set())
         print(f"{collaboration.name} answers at {url}/v1/chat/completions; stop with Ctrl-C", flush=True)
+        if collaboration.serving.page:
+            print(f"people can ask at {url}", flush=True)
         stop.wait()
 
 

@@ -11,6 +11,7 @@ from time import perf_counter
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colllm_ray.config import ServingConfig
@@ -22,6 +23,7 @@ from colllm_ray.serving.metrics import IngressMetrics
 
 logger = logging.getLogger("ray.serve")  # which Serve writes to the replica's file, with the request's id
 
+LEFT = 499  # stands for a client that left before the end
 NOTE = "colllm.note"  # in the scope of a request
 OPEN_TO_ALL = ("/health", "/openapi.json", "/")
 PAGE = "/page/"
@@ -85,22 +87,27 @@ class _Log:
             await self._app(scope, receive, send)
             return
         note = scope[NOTE] = Note()
-        status, begin, is_over = 0, perf_counter(), False
+        sent, status, begin = 0, LEFT, perf_counter()
 
         async def watch(message: Message) -> None:
-            nonlocal status, is_over
+            nonlocal sent, status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                sent = message["status"]
             await send(message)
-            is_over = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                status = sent
 
         try:
             await self._app(scope, receive, watch)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR  # the answer that says so is sent further out
+            raise
         finally:
-            self._write(scope, note, status if is_over else 499, perf_counter() - begin)
+            self._write(scope, note, status, perf_counter() - begin)
 
     def _write(self, scope: Scope, note: Note, status: int, seconds: float) -> None:
-        """Status 499 stands for a client that left before the end."""
         route = _below_prefix(scope, getattr(scope.get("route"), "path", "none"))
         fields = {
             "method": scope["method"],
