@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from colllm_ray.deferral.rule import decide
+from colllm_ray.errors import ColllmError
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,22 @@ class Calibration:
     threshold: float
     candidates: tuple[Candidate, ...]
 
+    @property
+    def knows_shares(self) -> bool:
+        """Whether a candidate lies between the base alone and the experts alone."""
+        return any(0 < one.frequency < 1 for one in self.candidates)
+
     def threshold_for(self, share: float) -> float:
         """The threshold that defers this share of tokens, between the candidates by interpolation.
 
-        0 is the base alone, 1 the experts alone; without candidates that defer, all other shares are the base alone.
+        0 is the base alone, 1 the experts alone. Raises ColllmError for a share between, where no candidate lies there.
         """
-        points = {0.0: 1.0, 1.0: 0.0}
-        points.update({one.frequency: one.threshold for one in self.candidates if 0 < one.frequency < 1})
+        if not self.knows_shares and 0 < share < 1:
+            raise ColllmError("the calibration knows no thresholds for shares of tokens; give a threshold")
+        points = {one.frequency: one.threshold for one in self.candidates if 0 < one.frequency < 1} | {
+            0.0: 1.0,
+            1.0: 0.0,
+        }
         below = max(frequency for frequency in points if frequency <= share)
         above = min(frequency for frequency in points if frequency >= share)
         if below == above:

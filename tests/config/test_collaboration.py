@@ -33,7 +33,9 @@ def test_paths_are_relative_to_the_yaml_file(
 ) -> None:
     (tmp_path / "models").symlink_to(model_folder("llama", 0).parent)
     content["base"] = {"model": "models/llama-0"}
+    content["serving"] = {"api_keys": "keys.txt"}
     collaboration = load(content, tmp_path)
+    assert collaboration.serving.api_keys == str(tmp_path / "keys.txt")
     assert collaboration.base.model == str(model_folder("llama", 0).resolve())
     assert collaboration.data.train == str(tmp_path / "train.jsonl")
     assert list(collaboration.members) == ["base", "one"]

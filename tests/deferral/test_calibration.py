@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colllm_ray.deferral.calibration import base_alone, calibrate
+from colllm_ray.deferral.calibration import Calibration, Candidate, base_alone, calibrate
 from colllm_ray.deferral.rule import decide
+from colllm_ray.errors import ColllmError
 
 
 def quality_by_hand(scores: torch.Tensor, top1: torch.Tensor, threshold: float) -> tuple[float, float]:
@@ -59,3 +60,14 @@ def test_the_base_alone_is_as_right_as_at_frequency_0() -> None:
     (alone,) = base_alone(top1, example).candidates
     assert (alone.exact_match, alone.token_accuracy) == pytest.approx(quality_by_hand(scores, top1, 1.0))
     assert alone.frequency == calibrate(scores, top1, example).candidates[0].frequency == 0.0
+
+
+def test_a_share_of_tokens_is_a_threshold_between_the_candidates() -> None:
+    candidates = [Candidate(0.0, 0.9, 0.0, 0.0), Candidate(0.2, 0.6, 0.0, 0.0), Candidate(0.4, 0.2, 0.0, 0.0)]
+    calibration = Calibration(0.5, tuple(candidates))
+    expected = {0.0: 1.0, 0.1: 0.8, 0.2: 0.6, 0.3: 0.4, 0.4: 0.2, 0.7: 0.1, 1.0: 0.0}
+    assert {share: calibration.threshold_for(share) for share in expected} == pytest.approx(expected)
+    blind = Calibration(1.0, (Candidate(0.0, 1.0, 0.0, 0.0),))
+    assert [blind.threshold_for(share) for share in (0.0, 1.0)] == [1.0, 0.0]
+    with pytest.raises(ColllmError, match="knows no thresholds for shares"):
+        blind.threshold_for(0.5)

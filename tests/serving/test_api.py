@@ -15,6 +15,7 @@ from tests.oracles import brute_force_answer, brute_force_next, load_all
 
 QUESTION = [{"role": "user", "content": "What is a^3 * a^2 if a = 5?"}]
 CONTENT = "messages.0.content"
+ALONE = {"prompt": "a", "model": "lab/math"}
 TOO_LONG = [{"role": "user", "content": "word " * 300}]
 ANSWER = "The product of the two powers is 3125."
 
@@ -293,6 +294,8 @@ def test_the_models_are_the_collaboration_and_its_members(url: str) -> None:
         ("completions", {"prompt": "a", "tools": []}, 400, "tools", "invalid_value"),
         ("chat/completions", {"messages": QUESTION, "temperature": 9}, 400, "temperature", "invalid_value"),
         ("chat/completions", {"messages": QUESTION, "stop": [""]}, 400, "stop", "invalid_value"),
+        ("completions", {"prompt": ["a"] * 40, "n": 128}, 400, None, "invalid_value"),
+        ("completions", {**ALONE, "colllm": {"budget": 0.1}}, 400, "colllm.budget", "invalid_value"),
         ("nothing", {}, 404, None, None),
     ],
 )  # fmt: skip

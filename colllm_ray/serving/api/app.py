@@ -174,7 +174,8 @@ def _add_collaboration(app: FastAPI, door: Door) -> None:
     async def description() -> Description:
         """The members, and what thresholds do."""
         calibration = spec.trained.calibration
-        shares = [i / BUDGETS for i in range(BUDGETS + 1)]
+        steps = BUDGETS if calibration.knows_shares else 1
+        shares = [i / steps for i in range(steps + 1)]
         return Description(
             name=spec.name,
             members=list(spec.members),

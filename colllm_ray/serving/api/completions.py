@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -16,6 +15,7 @@ from colllm_ray.serving.api.answers import CompletionAnswer, CompletionChoice, C
 from colllm_ray.serving.api.door import Bill, Door, Part
 from colllm_ray.serving.api.logprobs import completion_logprobs
 from colllm_ray.serving.api.requests import CompletionRequest
+from colllm_ray.serving.api.streams import all_of
 
 
 class Completions:
@@ -61,8 +61,7 @@ class Completions:
         if self._fields.logprobs is None:
             given = [[WrittenToken(token, 0, None, 0.0) for token in one.prompt[1:]] for one in self._requests]
         else:
-            asked = (self._door.given(one, self._deadline) for one in self._requests)
-            given = list(await asyncio.gather(*asked))
+            given = await all_of([self._door.given(one, self._deadline) for one in self._requests])
         return [self._echo(one, tokens) for one, tokens in zip(self._requests, given, strict=True)]
 
     async def whole(

@@ -128,11 +128,15 @@ class Door:
 
         Raises ApiError for what cannot be met: all of it before anything is decoded.
         """
-        ours = fields.colllm
+        ours, member = fields.colllm, self.member(fields.model)
+        for name in ("threshold", "budget", "experts"):
+            if member is not None and getattr(ours, name) is not None:
+                message = f"colllm.{name}: {fields.model} writes alone; leave it out"
+                raise ApiError(HTTPStatus.BAD_REQUEST, message, param=f"colllm.{name}", code="invalid_value")
         request = AnswerRequest(
             prompt=tuple(prompt),
             max_tokens=length,
-            member=self.member(fields.model),
+            member=member,
             eta=self._eta(ours),
             run_ahead=ours.run_ahead,
             experts=None if ours.experts is None else tuple(ours.experts),
@@ -220,6 +224,9 @@ class Door:
         return Deadline(self._timeout_s)
 
     def _eta(self, ours: Extension) -> float | None:
-        if ours.budget is not None:
+        if ours.budget is None:
+            return ours.threshold
+        try:
             return self.spec.trained.calibration.threshold_for(ours.budget)
-        return ours.threshold
+        except ColllmError as error:
+            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="colllm.budget", code="invalid_value") from error

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from colllm_ray.data.rows import Message
 from colllm_ray.engine.messages import MOST_TOP, Sampling
 
-MAX_TEXTS = 4096  # of one request for scores
+MAX_TEXTS = 4096  # of one request: those that are scored, and answers
 MAX_ANSWERS = 128  # to one prompt
 MAX_STOPS = 16
 COMPLETION_TOKENS = 16  # of a completion that says nothing of its length, as OpenAI has it
@@ -182,6 +182,8 @@ class CompletionRequest(AnswerFields):
     def _says_something(self) -> CompletionRequest:
         if self.length == 0 and not self.echo:
             raise ValueError("max_tokens: at least 1; 0 only with `echo`")
+        if len(self.prompts) * self.answers > MAX_TEXTS:
+            raise ValueError(f"{len(self.prompts)} prompts, n = {self.answers}: at most {MAX_TEXTS} answers at once")
         return self
 
     @property
