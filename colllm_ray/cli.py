@@ -62,11 +62,13 @@ def _serve(args: argparse.Namespace) -> None:
     from colllm_ray.deferral.trained import TrainedCollaboration
     from colllm_ray.lab.collaboration import trained_lab
     from colllm_ray.ray_session import ray_session
+    from colllm_ray.serving.api.keys import take_keys
     from colllm_ray.serving.application import serving_http
 
     trained = TrainedCollaboration.load(args.collaboration or trained_lab(args.address))
     collaboration = trained.collaboration
-    with ray_session(args.address, collaboration), serving_http(trained, args.host, args.port) as url:
+    keys = take_keys(collaboration.serving.api_keys)  # before Ray starts processes
+    with ray_session(args.address, collaboration), serving_http(trained, args.host, args.port, keys) as url:
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray sets handlers of its own when it starts
             signal.signal(number, lambda *_: stop.set())

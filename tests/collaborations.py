@@ -19,7 +19,7 @@ def random_collaboration(
 ) -> TrainedCollaboration:
     def model(architecture: str, seed: int) -> dict[str, object]:
         # Few of Ray's CPUs: it may have to run beside the lab.
-        return {"model": str(model_folder(architecture, seed)), "max_sessions": max_sessions, "num_cpus": 0.1}
+        return {"model": str(model_folder(architecture, seed)), "max_sessions": max_sessions, "num_cpus": 0.05}
 
     collaboration = Collaboration.model_validate(
         {

@@ -31,17 +31,19 @@ from transformers import (
 )
 from xdist.remote import Producer
 
-from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.config import Collaboration, ModelConfig, TrainingConfig
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.lab.collaboration import lab_config
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
+from colllm_ray.training.train import train
 from tests.commands import free_port, run_colllm, wait_until
 from tests.schedule import Scheduling, rank
 
 CONTEXT = 64
+SHORT_TRAINING = {"epochs": 2, "weak_epochs": 1, "batch_tokens": 64}
 TINY_EXPERTS = {"mistral": "mistral", "qwen": "qwen3"}  # architectures by name
 
 ModelFolder = Callable[[str, int], Path]
@@ -232,6 +234,16 @@ def scored_tiny(
 ) -> Path:
     folder = tmp_path_factory.mktemp("scored-tiny")
     score(write_tiny(folder), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def trained_tiny(write_tiny: WriteTiny, scored_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of `tiny` with SHORT_TRAINING: scored, and its head trained."""
+    folder = tmp_path_factory.mktemp("trained-tiny")
+    shutil.copytree(scored_tiny, folder / "run")
+    training = TrainingConfig.model_validate(SHORT_TRAINING)
+    train(write_tiny(folder).model_copy(update={"training": training}), folder / "run")
     return folder / "run"
 
 

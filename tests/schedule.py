@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 # The files of a row share a process: they need the same fixture that takes long to make. Rows begin in this order, each
 # in the first process that is free, and all other files after them: what takes longest comes first.
 ROWS = (
-    ("tests/training/",),  # scored_tiny
+    ("tests/training/", "tests/evaluation/test_evaluate.py"),  # scored_tiny, trained_tiny
     (  # demo, and the lab served
         "tests/lab/test_demo.py",
         *(f"tests/serving/test_{name}.py" for name in "api clients http limits metrics page port schema".split()),
@@ -19,7 +19,6 @@ ROWS = (
     ("tests/scoring/test_score_kills.py",),
     ("tests/test_jobs.py",),
     ("tests/serving/test_expert_link.py",),
-    ("tests/evaluation/test_evaluate.py",),
 )
 
 

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from colllm_ray.config import Collaboration
+from tests.collaborations import random_collaboration
 from tests.commands import free_port, run_colllm, start_colllm
+from tests.conftest import ModelFolder
 
 
 def test_help_names_every_stage() -> None:
@@ -34,13 +37,22 @@ def test_ask_answers_from_a_folder(lab_run: Path) -> None:
     assert "  math " in output
 
 
-def test_serve_answers_until_it_is_stopped(lab_run: Path) -> None:
-    process = start_colllm("serve", lab_run / "collaboration", "--port", free_port())
+def test_serve_answers_until_it_is_stopped(
+    model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_collaboration(model_folder, "llama", ["qwen3"]).save(tmp_path / "collaboration")
+    monkeypatch.setenv("COLLLM_API_KEYS", "a-key-of-ours")
+    process = start_colllm("serve", tmp_path / "collaboration", "--port", free_port())
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
     url = next(line.split()[3] for line in lines if " answers at " in line).removesuffix("/v1/chat/completions;")
-    status, output = run_colllm("ask", url, "When did the cave bear die out?")
-    assert (status, output.splitlines()[0]) == (0, "The last of them died about 24,000 years ago.")
+    assert next(lines) == f"people can ask at {url}\n"
+    assert httpx.get(f"{url}/v1/models").status_code == 401
+    monkeypatch.setenv("COLLLM_API_KEY", "a-key-of-ours")
+    status, output = run_colllm("ask", url, "the quick")
+    assert status == 0, output
+    assert "  base " in output
+    assert "  e0 " in output
     process.terminate()
     assert process.wait(timeout=60) == 0
 

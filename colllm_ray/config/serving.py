@@ -17,7 +17,9 @@ class ServingConfig(Section):
         "reaches the port may ask.",
     )
     max_answers: int = Field(256, ge=1, description="Answers that are written at once; more wait.")
-    max_waiting: int = Field(256, ge=0, description="Answers that wait; more are refused with status 429.")
+    max_waiting: int = Field(
+        256, ge=0, description="Answers that wait; requests for more are refused, with status 429."
+    )
     timeout_s: float = Field(600.0, gt=0, description="Seconds from a request to the end of its answer.")
     max_body_bytes: int = Field(4 * 2**20, ge=1, description="Size of a request.")
     cors_origins: tuple[str, ...] = Field((), description="Web sites, as `https://host`, whose pages may ask.")

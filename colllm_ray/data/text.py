@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 REPLACEMENT = "\ufffd"  # what an incomplete character decodes to
+LONGEST_CHARACTER = 4  # bytes, and so tokens: what is longer never becomes one
 
 
 def text_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -31,7 +32,7 @@ class PieceStream:
         """The text that is known with this token; "" for a special token, and for a part of a character."""
         self._ids.append(token)
         piece = self.rest()
-        if piece.endswith(REPLACEMENT):
+        if piece.endswith(REPLACEMENT) and len(self._ids) - self._done < LONGEST_CHARACTER:
             return ""
         self._ids = self._ids[self._done :]
         self._done = len(self._ids)

@@ -79,6 +79,7 @@ class Tail:
     def decide_again(self) -> None:
         """An expert was lost: what is not confirmed is written by those that are left."""
         self._masked = self._terms.masked | set(self._account.lost)
+        self._leaning = [0.0 if k in self._masked else p for k, p in enumerate(self._leaning, start=1)]
         for index in range(self.confirmed, len(self.text) + 1):
             if step := self._steps.get(index):
                 self._steps[index] = _Step.of(step.choice, self._eta, self._masked)

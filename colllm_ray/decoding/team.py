@@ -96,6 +96,8 @@ class TeamSpec:
 
     def check_text(self, tokens: Sequence[int]) -> None:
         """Raises ColllmError for a text that is too long for the models, or no text of theirs."""
+        if not tokens:
+            raise ColllmError("a text has no token; it needs one at least")
         if len(tokens) > self.context:
             raise ColllmError(f"a text has {len(tokens)} tokens, the models' context is {self.context}")
         self.check_tokens(tokens)

@@ -26,7 +26,7 @@ def decide_one(scores: Sequence[float], eta: float, masked: Set[int] = frozenset
     The `masked` choices do not write: their s_t[k] is -inf, and the rest is renormalised.
     """
     experts = expert_probabilities(scores, masked)
-    p_defer = sum(experts)
+    p_defer = min(1.0, sum(experts))  # which rounding may bring above 1
     return (1 + experts.index(max(experts)) if p_defer > eta else 0), p_defer
 
 

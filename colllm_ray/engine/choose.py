@@ -9,6 +9,8 @@ from torch import Tensor
 
 from colllm_ray.engine.messages import Sampling
 
+COLDEST = 1e-4  # below it a temperature draws the likeliest token, and float32 none at all
+
 
 def choose(logprobs: Tensor, indices: Sequence[int], samplings: Sequence[Sampling | None]) -> Tensor:
     """The tokens [N] written at these indices of their texts: log-probs [N, V] float32."""
@@ -25,7 +27,7 @@ def _draw(logprobs: Tensor, sampling: Sampling, index: int) -> Tensor:
     So a position that is computed again, or as a guess first, draws the same; and two models that agree about the
     distribution draw the same token, which is what makes guesses of one by the other come true.
     """
-    logits = logprobs / sampling.temperature
+    logits = (logprobs - logprobs.max()) / max(sampling.temperature, COLDEST)
     if sampling.top_p < 1:
         ordered, order = logits.sort(descending=True)
         p = torch.softmax(ordered, dim=-1)

@@ -16,13 +16,14 @@ from colllm_ray.config import INGRESS_CPUS, ModelConfig
 from colllm_ray.decoding.team import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
-from colllm_ray.serving.api.keys import KeyHashes, key_hashes
+from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.expert import Expert
 from colllm_ray.serving.ingress import Ingress
 from colllm_ray.serving.router import Router, router_client
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 ONE_LINE_A_REQUEST = LoggingConfig(encoding="JSON", enable_access_log=False)
+ROOM_TO_ASK = 16  # calls of a router whose sessions are all taken, such as whether it is well
 ALL = 100_000  # requests that an ingress takes in: it says itself how many answers may wait
 
 
@@ -36,6 +37,7 @@ def router_application(spec: TeamSpec) -> serve.Application:
         for expert in spec.trained.collaboration.experts
     ]
     options = replica_options(spec.trained.collaboration.base)
+    options["max_ongoing_requests"] = spec.trained.collaboration.base.max_sessions + ROOM_TO_ASK
     return Router.options(**options).bind(spec, *experts)  # type: ignore[attr-defined]
 
 
@@ -51,9 +53,10 @@ def http_application(spec: TeamSpec, keys: KeyHashes) -> serve.Application:
 
 
 @contextmanager
-def serving_http(trained: TrainedCollaboration, host: str, port: int) -> Iterator[str]:
-    """The collaboration as it answers at the URL given, for as long as the body runs.
+def serving_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHashes = frozenset()) -> Iterator[str]:
+    """The collaboration as it answers at the URL given, to those who know a key, for as long as the body runs.
 
+    Without keys it answers all.
     Raises ColllmError where the port is taken, or where this Ray has a Serve already, with a port of its own.
     """
     with socket.socket() as probe:
@@ -64,7 +67,7 @@ def serving_http(trained: TrainedCollaboration, host: str, port: int) -> Iterato
             raise ColllmError(f"cannot serve at {host}:{port}: {error.strerror}; choose another --port") from error
     if _serve_is_running():
         raise ColllmError("this Ray runs Serve already; stop that first (`serve shutdown`), or use another Ray")
-    spec, keys = TeamSpec.of(trained), key_hashes(trained.collaboration.serving.api_keys)
+    spec = TeamSpec.of(trained)
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
         serve.run(http_application(spec, keys), name=trained.collaboration.name)

@@ -105,7 +105,9 @@ class Router:
 
     async def given(self, request: AnswerRequest) -> AsyncIterator[tuple[WrittenToken, ...]]:
         """The tokens of the prompt but for the first, as if they had been written; to be called as a stream."""
-        tokens = await self._team.given(request)
+        self._base_metrics.follow(self._base)
+        async with self._room_to_score[BASE]:
+            tokens = await self._team.given(request)
         for begin in range(0, len(tokens), GIVEN_AT_ONCE):
             yield tuple(tokens[begin : begin + GIVEN_AT_ONCE])
 
@@ -121,6 +123,7 @@ class Router:
 
         Raises ColllmError for one that is too long or no text of the models'.
         """
+        self._base_metrics.follow(self._base)
         client = self._team.clients[self._spec.author_of(member)]
         for text in texts:
             self._spec.check_text(text.input_ids)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from colllm_ray.data.text import pieces_of, text_of
+from colllm_ray.data.text import PieceStream, pieces_of, text_of
 from colllm_ray.lab.tokenizer import train_tokenizer
 
 TOKENIZER: PreTrainedTokenizerFast = train_tokenizer(["the quick brown fox", "où est le café?"], vocab_size=300)
@@ -29,3 +29,13 @@ def test_the_pieces_of_a_text_that_is_cut_anywhere_make_it(text: str, length: in
 def test_a_character_of_several_tokens_belongs_to_its_last() -> None:
     ids = TOKENIZER("日")["input_ids"]
     assert pieces_of(ids, TOKENIZER) == [*[""] * (len(ids) - 1), "日"]
+
+
+def test_bytes_that_make_no_character_are_not_kept_for_ever() -> None:
+    stream = PieceStream(TOKENIZER)
+    half = TOKENIZER("日")["input_ids"][0]
+    for _ in range(50):
+        stream.add(half)
+        assert len(stream._ids) < 10
+    good = TOKENIZER(" the")["input_ids"]
+    assert "".join(stream.add(token) for token in good).endswith(" the")

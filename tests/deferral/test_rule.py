@@ -40,3 +40,13 @@ def test_a_threshold_of_one_is_the_base_alone() -> None:
 def test_a_threshold_of_zero_is_the_experts_alone() -> None:
     author, _ = decide(torch.tensor([[0.0, -30.0, -40.0]]), 0.0)
     assert int(author) == 1
+
+
+@given(st.lists(st.floats(-60, 60), min_size=2, max_size=6), st.sets(st.integers(1, 6)))
+def test_masked_experts_do_not_write_and_nobody_defers_at_a_threshold_of_one(s: list[float], masked: set[int]) -> None:
+    assert decide_one(s, 1.0)[0] == 0
+    author, p_defer = decide_one(s, 0.0, masked)
+    assert author not in masked
+    left = [score for k, score in enumerate(s) if k not in masked]
+    assert p_defer == pytest.approx(decide_one(left, 0.0)[1], abs=1e-12)
+    assert 0 <= p_defer <= 1

@@ -46,3 +46,8 @@ def test_neighbouring_seeds_and_indices_are_independent() -> None:
 def test_a_sampling_makes_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_coldest_temperature_draws_the_likeliest_token() -> None:
+    for temperature in (1e-4, 1e-12, 1e-300):
+        assert choose(P.flip(0).log()[None], [0], [Sampling(temperature)]).tolist() == [3]

@@ -14,23 +14,14 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.evaluation.evaluate import evaluate
 from colllm_ray.evaluation.measures import Answered, Evaluation, measure
 from colllm_ray.evaluation.report import results_table, write_report
-from colllm_ray.scoring.score import score
-from colllm_ray.training.train import train
-from tests.conftest import CONTEXT, WriteTiny
+from tests.conftest import CONTEXT
 from tests.oracles import brute_force_answer, load_all
 
 
 @pytest.fixture(scope="module")
-def trained(
-    write_tiny: WriteTiny,
-    ray_local: None,  # noqa: ARG001
-    tmp_path_factory: pytest.TempPathFactory,
-) -> TrainedCollaboration:
+def trained(trained_tiny: Path) -> TrainedCollaboration:
     """A Llama with random models of other architectures, and data of their own."""
-    folder = tmp_path_factory.mktemp("tiny")
-    collaboration = write_tiny(folder, {"mixtral": "mixtral", "qwen": "qwen3", "neox": "gpt_neox"})
-    score(collaboration, folder / "run")
-    return train(collaboration, folder / "run")
+    return TrainedCollaboration.load(trained_tiny / "collaboration")
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,14 @@ def test_n_answers_are_drawn_apart(chat: Callable[..., Any], stream: Callable[..
     assert answer["usage"]["completion_tokens"] <= 36
 
 
+def test_top_p_alone_draws(chat: Callable[..., Any]) -> None:
+    drawn, also = (chat(seed=1, **how) for how in ({"top_p": 0.999}, {"top_p": 0.999, "temperature": 1.0}))
+    assert [t["token"] for t in drawn["choices"][0]["colllm"]["trace"]] == [
+        t["token"] for t in also["choices"][0]["colllm"]["trace"]
+    ]
+    assert content_of(chat(top_p=0.999, temperature=0)) == ANSWER
+
+
 def test_an_answer_may_go_on_behind_its_end(chat: Callable[..., Any]) -> None:
     answer = chat(ignore_eos=True, max_tokens=30)
     assert answer["usage"]["completion_tokens"] == 30
@@ -235,6 +243,8 @@ def test_an_echo_tells_how_likely_the_prompt_was(
     only = ask("/v1/completions", **{**fields, "max_tokens": 0})["choices"][0]
     assert only["logprobs"]["token_logprobs"][1:] == pytest.approx(told["token_logprobs"][1:-1], abs=1e-5)
     assert only["finish_reason"] == "length"
+    full = ask("/v1/completions", **{**fields, "prompt": (ids * 9)[:256], "max_tokens": 0})
+    assert len(full["choices"][0]["logprobs"]["tokens"]) == 256
     first, *_ = choices_of(stream("/v1/completions", **fields))
     assert first["logprobs"]["tokens"][: len(ids)] == told["tokens"][: len(ids)]
 
@@ -294,7 +304,9 @@ def test_the_models_are_the_collaboration_and_its_members(url: str) -> None:
         ("completions", {"prompt": "a", "tools": []}, 400, "tools", "invalid_value"),
         ("chat/completions", {"messages": QUESTION, "temperature": 9}, 400, "temperature", "invalid_value"),
         ("chat/completions", {"messages": QUESTION, "stop": [""]}, 400, "stop", "invalid_value"),
-        ("completions", {"prompt": ["a"] * 40, "n": 128}, 400, None, "invalid_value"),
+        ("completions", {"prompt": ["a"] * 40, "n": 128}, 400, None, None),
+        ("completions", {"prompt": "half \ud800"}, 400, "prompt", "invalid_value"),
+        ("completions", {"prompt": "a" * 10**5}, 400, "prompt", "context_length_exceeded"),
         ("completions", {**ALONE, "colllm": {"budget": 0.1}}, 400, "colllm.budget", "invalid_value"),
         ("nothing", {}, 404, None, None),
     ],

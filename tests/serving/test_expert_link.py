@@ -133,7 +133,9 @@ def test_a_stream_gives_the_tokens_of_the_whole_answer(router: DeploymentHandle)
     request = AnswerRequest((5, 6), max_tokens=50, eta=0.3)
     whole = router.answer.remote(request).result()
     chunks = list(router.options(stream=True).stream.remote(request))
-    assert [(t.token, t.author) for chunk in chunks for t in chunk] == [(t.token, t.author) for t in whole]
+    assert [(t.token, t.author) for chunk in chunks for t in chunk.tokens] == [(t.token, t.author) for t in whole]
+    assert [len(chunk.calls) for chunk in chunks] == [3] * len(chunks)
+    assert min(chunks[-1].calls) > 0
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -16,7 +16,7 @@ from schemathesis.checks import CHECKS
 from tests.commands import wait_until
 from tests.processes import started_processes
 
-CASES = 100  # of each kind for each operation with a body
+CASES = 85  # of each kind for each operation with a body
 MORE_MEMORY = 100 * 2**20  # bytes, in one process
 APPLICATION = "lab"
 

@@ -18,30 +18,20 @@ from colllm_ray.storage import location
 from colllm_ray.training.run_log import EVENTS, read_reports
 from colllm_ray.training.train import train
 from tests.commands import wait_until
-from tests.conftest import WriteTiny
+from tests.conftest import SHORT_TRAINING
 from tests.processes import started_processes
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
-HEAD = {"epochs": 2, "weak_epochs": 1, "batch_tokens": 64}
-
 
 def learning(tiny: Collaboration, **training: object) -> Collaboration:
-    return tiny.model_copy(update={"training": TrainingConfig.model_validate({**HEAD, **training})})
-
-
-@pytest.fixture(scope="module")
-def _run_with_head(write_tiny: WriteTiny, scored_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose head is fitted: the same for all that a base does with it."""
-    folder = tmp_path_factory.mktemp("with-head")
-    shutil.copytree(scored_tiny, folder / "run")
-    train(learning(write_tiny(folder)), folder / "run")
-    return folder / "run"
+    return tiny.model_copy(update={"training": TrainingConfig.model_validate({**SHORT_TRAINING, **training})})
 
 
 @pytest.fixture
-def run_with_head(_run_with_head: Path, tmp_path: Path) -> Path:
-    shutil.copytree(_run_with_head, tmp_path / "run")
+def run_with_head(trained_tiny: Path, tmp_path: Path) -> Path:
+    """A run whose head is fitted: the same for all that a base does with it."""
+    shutil.copytree(trained_tiny, tmp_path / "run")
     return tmp_path / "run"
 
 

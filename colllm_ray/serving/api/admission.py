@@ -28,9 +28,12 @@ class Admission:
         self.waiting = 0
         self._tell_waiting = tell_waiting
 
-    def check(self) -> None:
-        """Raises ApiError, with status 429, where another request would wait behind too many."""
-        if self._places.locked() and self.waiting >= self._may_wait:
+    def check(self, answers: int) -> None:
+        """Raises ApiError where so many more answers would make too many wait: with status 429, if that may change."""
+        if answers > self._at_once + self._may_wait:
+            most = self._at_once + self._may_wait
+            raise ApiError(HTTPStatus.BAD_REQUEST, f"{answers} answers: at most {most} can be asked for at once")
+        if self.waiting + answers > self._at_once - self.written + self._may_wait:
             after = math.ceil(self._seconds * (self.waiting + 1) / self._at_once)
             raise ApiError(
                 HTTPStatus.TOO_MANY_REQUESTS,

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from colllm_ray import __version__
 from colllm_ray.config import ServingConfig
-from colllm_ray.data.chat import encode_prompt
 from colllm_ray.engine.target_scores import GoldScores, Text
 from colllm_ray.serving.api import errors, guard, page
 from colllm_ray.serving.api.answers import (
@@ -40,7 +39,7 @@ from colllm_ray.serving.api.requests import (
     ScoreRequest,
     TokenizeRequest,
 )
-from colllm_ray.serving.api.streams import EventStream, begun
+from colllm_ray.serving.api.streams import EventStream
 from colllm_ray.serving.metrics import IngressMetrics
 
 BUDGETS = 20  # steps of the shares whose thresholds are described
@@ -88,24 +87,26 @@ def _add_answers(app: FastAPI, door: Door) -> None:
     @app.post("/v1/chat/completions", responses={200: _whole_or_streamed(ChatAnswer), **refusals}, response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Goes on with a conversation."""
-        asked = Chat(door, body)
-        note_of(request).answers(body, asked.bill)
-        door.admission.check()
+        note = note_of(request)
+        door.admission.check(body.answers)
+        asked = Chat(door, body, note.since)
+        note.answers(body, asked.bill)
         parts = asked.parts()
         if body.stream:
-            return EventStream(await begun(asked.chunks(parts)))
+            return await EventStream.begun(asked.chunks(parts))
         return _json(await asked.whole(parts))
 
     @app.post("/v1/completions", responses={200: _whole_or_streamed(CompletionAnswer), **refusals}, response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Goes on with texts."""
-        asked = Completions(door, body)
-        note_of(request).answers(body, asked.bill)
-        door.admission.check()
+        note = note_of(request)
+        door.admission.check(body.answers * len(body.prompts))
+        asked = Completions(door, body, note.since)
+        note.answers(body, asked.bill)
         echoes = await asked.echoes()
         parts = asked.parts()
         if body.stream:
-            return EventStream(await begun(asked.chunks(echoes, parts)))
+            return await EventStream.begun(asked.chunks(echoes, parts))
         return _json(await asked.whole(echoes, parts))
 
 
@@ -117,9 +118,9 @@ def _add_tokenizer(app: FastAPI, door: Door) -> None:
         """Text to token ids."""
         door.member(body.model)
         if body.messages is not None:
-            ids = encode_prompt([turn.message for turn in body.messages], door.tokenizer)
+            ids = door.encode_chat(body.messages)
         else:
-            ids = list(door.tokenizer(body.prompt, add_special_tokens=body.add_special_tokens)["input_ids"])
+            ids = door.encode(body.prompt or "", body.add_special_tokens)
         strings = [door.texts[token] for token in ids] if body.return_token_strs else None
         return Tokens(count=len(ids), max_model_len=door.spec.context, tokens=ids, token_strs=strings)
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from uuid import uuid4
 
-from colllm_ray.data.chat import encode_prompt
 from colllm_ray.serving.api.answer_text import Piece
 from colllm_ray.serving.api.answers import (
     AssistantMessage,
@@ -26,16 +25,16 @@ from colllm_ray.serving.api.requests import ChatRequest
 class Chat:
     """One chat request and the answers to it."""
 
-    def __init__(self, door: Door, request: ChatRequest) -> None:
-        """Raises ColllmError for what cannot be answered."""
+    def __init__(self, door: Door, request: ChatRequest, since: float) -> None:
+        """The request came at `since`, on the clock of perf_counter. Raises ColllmError for what cannot be answered."""
         self._door = door
         self._fields = request
         self._deadline = door.deadline()
-        prompt = encode_prompt(request.conversation, door.tokenizer)
+        prompt = door.encode_chat(request.messages)
         top = request.top_logprobs or 0
         self._request = door.answer_request(request, prompt, request.length, top, "messages")
         self._tracers = [door.tracer(request, self._request) for _ in range(request.answers)]
-        self.bill: Bill = door.bill(len(prompt))
+        self.bill: Bill = door.bill(len(prompt), since)
         self._id = f"chatcmpl-{uuid4().hex}"
         self._created = int(time.time())
         self._model = request.model or door.spec.name

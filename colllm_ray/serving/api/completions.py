@@ -24,20 +24,16 @@ class Completions:
     Answer number p * n + i is the i-th to prompt p.
     """
 
-    def __init__(self, door: Door, request: CompletionRequest) -> None:
-        """Raises ColllmError for what cannot be answered."""
+    def __init__(self, door: Door, request: CompletionRequest, since: float) -> None:
+        """The request came at `since`, on the clock of perf_counter. Raises ColllmError for what cannot be answered."""
         self._door = door
         self._fields = request
         self._deadline = door.deadline()
-        prompts = [
-            list(door.tokenizer(prompt)["input_ids"]) if isinstance(prompt, str) else prompt
-            for prompt in request.prompts
-        ]
-        length = request.length or 1  # of those that only echo, nothing is written
+        prompts = [door.encode(prompt) if isinstance(prompt, str) else prompt for prompt in request.prompts]
         top = request.logprobs or 0
-        self._requests = [door.answer_request(request, prompt, length, top, "prompt") for prompt in prompts]
+        self._requests = [door.answer_request(request, prompt, request.length, top, "prompt") for prompt in prompts]
         self._tracers = [door.tracer(request, one) for one in self._requests for _ in range(request.answers)]
-        self.bill: Bill = door.bill(sum(map(len, prompts)))
+        self.bill: Bill = door.bill(sum(map(len, prompts)), since)
         self._id = f"cmpl-{uuid4().hex}"
         self._created = int(time.time())
         self._model = request.model or door.spec.name

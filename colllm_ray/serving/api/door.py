@@ -8,13 +8,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
-from time import monotonic
+from time import perf_counter
 from typing import cast
 
 from ray.serve.handle import DeploymentHandle
 from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.config import ServingConfig
+from colllm_ray.data.chat import encode_prompt
 from colllm_ray.data.text import TokenTexts
 from colllm_ray.decoding.team import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import WrittenToken
@@ -25,8 +26,8 @@ from colllm_ray.serving.api.answer_text import AnswerText, Piece
 from colllm_ray.serving.api.answers import Costs, MemberUsage, Reason, Usage
 from colllm_ray.serving.api.attribution import Tracer
 from colllm_ray.serving.api.errors import ApiError
-from colllm_ray.serving.api.requests import AnswerFields, Extension
-from colllm_ray.serving.api.router_calls import Deadline, answered, streamed
+from colllm_ray.serving.api.requests import AnswerFields, ChatMessage, Extension
+from colllm_ray.serving.api.router_calls import Deadline, answered, streamed, unavailable
 from colllm_ray.serving.api.streams import merged
 from colllm_ray.serving.metrics import IngressMetrics
 from colllm_ray.serving.router import Chunk
@@ -44,12 +45,12 @@ class Part:
 
 
 class Bill:
-    """What the answers to one request have cost so far."""
+    """What the answers to one request have cost so far; `since` is when it came, on the clock of perf_counter."""
 
-    def __init__(self, members: Sequence[str], prompt_tokens: int) -> None:
+    def __init__(self, members: Sequence[str], prompt_tokens: int, since: float) -> None:
         self._members = members
         self.prompt_tokens = prompt_tokens
-        self._begin = monotonic()
+        self._since = since
         self._written = [0] * len(members)
         self._calls: dict[int, tuple[int, ...]] = {}  # by answer
         self.first_token_s: float | None = None
@@ -64,7 +65,7 @@ class Bill:
 
     @property
     def seconds(self) -> float:
-        return monotonic() - self._begin
+        return perf_counter() - self._since
 
     @property
     def tokens(self) -> int:
@@ -100,6 +101,7 @@ class Door:
         self.tokenizer = tokenizer
         self.texts = TokenTexts(tokenizer)
         self.created = int(time.time())
+        self._longest_token = max(map(len, tokenizer.get_vocab()))
         self.admission = Admission(config.max_answers, config.max_waiting, metrics.saw_waiting)
         self._router = router
         self._timeout_s = config.timeout_s
@@ -129,13 +131,13 @@ class Door:
         Raises ApiError for what cannot be met: all of it before anything is decoded.
         """
         ours, member = fields.colllm, self.member(fields.model)
-        for name in ("threshold", "budget", "experts"):
-            if member is not None and getattr(ours, name) is not None:
+        for name in ("threshold", "budget", "experts", "policy"):
+            if member is not None and name in ours.model_fields_set and getattr(ours, name) is not None:
                 message = f"colllm.{name}: {fields.model} writes alone; leave it out"
                 raise ApiError(HTTPStatus.BAD_REQUEST, message, param=f"colllm.{name}", code="invalid_value")
         request = AnswerRequest(
             prompt=tuple(prompt),
-            max_tokens=length,
+            max_tokens=length or None,
             member=member,
             eta=self._eta(ours),
             run_ahead=ours.run_ahead,
@@ -149,22 +151,42 @@ class Door:
         except ColllmError as error:
             raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="colllm.experts", code="invalid_value") from error
         try:
-            self.spec.tokens_left(request)
-        except ColllmError as error:
-            code = "context_length_exceeded" if request.prompt else "invalid_value"
-            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param=param, code=code) from error
-        try:
+            if length != 0:  # of 0, nothing is written, and the prompt may fill the context
+                self.spec.tokens_left(request)
             self.spec.check_text(request.prompt)
         except ColllmError as error:
-            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param=param, code="invalid_value") from error
+            too_long = len(request.prompt) + (length or 0) > self.spec.context
+            code = "context_length_exceeded" if too_long else "invalid_value"
+            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param=param, code=code) from error
         return request
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a prompt. Raises ApiError for one that is too long."""
+        self._check_length(len(text), "prompt")
+        return list(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+
+    def encode_chat(self, turns: Sequence[ChatMessage]) -> list[int]:
+        """Token ids of a conversation, up to where the answer begins. Raises ColllmError."""
+        messages = [turn.message for turn in turns]
+        self._check_length(sum(len(message.content) for message in messages), "messages")
+        return encode_prompt(messages, self.tokenizer)
+
+    def _check_length(self, characters: int, param: str) -> None:
+        """Refuses what is too long whatever its tokens are, before anybody looks for them."""
+        if characters > self.spec.context * self._longest_token:
+            raise ApiError(
+                HTTPStatus.BAD_REQUEST,
+                f"{characters} characters are more tokens than the models' context, {self.spec.context}",
+                param=param,
+                code="context_length_exceeded",
+            )
 
     def tracer(self, fields: AnswerFields, request: AnswerRequest) -> Tracer:
         """Traces one answer to the request."""
         return Tracer(list(self.spec.members), self.spec.eta(request), fields.colllm.doubt, fields.colllm.trace)
 
-    def bill(self, prompt_tokens: int) -> Bill:
-        return Bill(list(self.spec.members), prompt_tokens)
+    def bill(self, prompt_tokens: int, since: float) -> Bill:
+        return Bill(list(self.spec.members), prompt_tokens, since)
 
     def write_all(
         self, requests: Sequence[AnswerRequest], fields: AnswerFields, bill: Bill, deadline: Deadline
@@ -212,12 +234,20 @@ class Door:
         return cast(list[GoldScores | str], await answered(self._router.score.remote(member, texts), self.deadline()))
 
     async def origin(self, member: str) -> tuple[str, str]:
-        """Revision and dtype of a member's weights. Raises ColllmError."""
-        return cast(tuple[str, str], await answered(self._router.origin.remote(member), self.deadline()))
+        """Revision and dtype of a member's weights. Raises ApiError."""
+        try:
+            return cast(tuple[str, str], await answered(self._router.origin.remote(member), self.deadline()))
+        except ApiError:
+            raise
+        except ColllmError as error:  # a replica that runs with other weights than lie in their place
+            raise unavailable(str(error), "model_failed") from error
 
     async def check_router(self) -> None:
-        """Raises ApiError where no router answers soon."""
-        await answered(self._router.sessions.remote(), Deadline(HEALTH_S))
+        """Raises ApiError, with status 503, where no router answers soon."""
+        try:
+            await answered(self._router.sessions.remote(), Deadline(HEALTH_S))
+        except ApiError as error:
+            raise unavailable(f"no router has answered within {HEALTH_S:g} s", "router_lost") from error
 
     def deadline(self) -> Deadline:
         """Of a request that begins now."""

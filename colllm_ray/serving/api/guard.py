@@ -19,6 +19,7 @@ from colllm_ray.serving.api.door import Bill
 from colllm_ray.serving.api.errors import ApiError
 from colllm_ray.serving.api.keys import KeyHashes, is_known
 from colllm_ray.serving.api.requests import AnswerFields
+from colllm_ray.serving.api.router_calls import Deadline
 from colllm_ray.serving.metrics import IngressMetrics
 
 logger = logging.getLogger("ray.serve")  # which Serve writes to the replica's file, with the request's id
@@ -31,8 +32,9 @@ PAGE = "/page/"
 
 @dataclass
 class Note:
-    """What the log tells of a request beyond method, path, status and time."""
+    """What the log tells of a request beyond method, path and status; `since`: when it came."""
 
+    since: float
     model: str | None = None
     user: str | None = None
     stream: bool = False
@@ -63,14 +65,15 @@ def note_of(request: Request) -> Note:
 
 def add(app: FastAPI, config: ServingConfig, keys: KeyHashes, metrics: IngressMetrics) -> None:
     """The last one added is passed first."""
-    app.add_middleware(_Size, most=config.max_body_bytes)
+    app.add_middleware(_Size, most=config.max_body_bytes, timeout_s=config.timeout_s)
     app.add_middleware(_Key, hashes=keys)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.cors_origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
         )
     app.add_middleware(_Log, metrics=metrics)
 
@@ -86,8 +89,8 @@ class _Log:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        note = scope[NOTE] = Note()
-        sent, status, begin = 0, LEFT, perf_counter()
+        note = scope[NOTE] = Note(since=perf_counter())
+        sent, status = 0, LEFT
 
         async def watch(message: Message) -> None:
             nonlocal sent, status
@@ -105,7 +108,7 @@ class _Log:
             status = HTTPStatus.INTERNAL_SERVER_ERROR  # the answer that says so is sent further out
             raise
         finally:
-            self._write(scope, note, status, perf_counter() - begin)
+            self._write(scope, note, status, perf_counter() - note.since)
 
     def _write(self, scope: Scope, note: Note, status: int, seconds: float) -> None:
         route = _below_prefix(scope, getattr(scope.get("route"), "path", "none"))
@@ -146,26 +149,21 @@ class _Key:
 class _Size:
     """Takes a request's body in, as far as it is not too large."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, timeout_s: float) -> None:
         self._app = app
         self._most = most
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "")
-        body, more = b"", True
-        if not (length.isdigit() and int(length) > self._most):
-            while more and len(body) <= self._most:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
-        if more or len(body) > self._most:
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            await ApiError(status, f"a request has at most {self._most} bytes").response()(scope, receive, send)
+        try:
+            body = await Deadline(self._timeout_s).of(self._body(scope, receive))
+        except ClientDisconnect:
+            return
+        except ApiError as refusal:
+            await refusal.response()(scope, receive, send)
             return
         taken = False
 
@@ -177,6 +175,23 @@ class _Size:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, again, send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """Raises ApiError where it is too large, ClientDisconnect where its sender is gone."""
+        length = Headers(scope=scope).get("content-length", "")
+        size = int(length) if length.isdigit() else 0
+        pieces: list[bytes] = []
+        more = True
+        while more and size <= self._most:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            pieces.append(message.get("body", b""))
+            size = max(size, sum(map(len, pieces)))
+            more = message.get("more_body", False)
+        if size > self._most:
+            raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {self._most} bytes")
+        return b"".join(pieces)
 
 
 def _is_open(scope: Scope) -> bool:

@@ -16,12 +16,13 @@ SHORTEST = 8  # characters
 KeyHashes = frozenset[bytes]
 
 
-def key_hashes(file: str | None) -> KeyHashes:
-    """Of the keys in the environment and in a file with one a line, where `#` begins a remark; none: all may ask.
+def take_keys(file: str | None) -> KeyHashes:
+    """Hashes of the keys in the environment and in a file with one a line, where `#` begins a remark.
 
-    Raises ColllmError, which never quotes a key.
+    Those of the environment are taken out of it: no process that is started from now on inherits them. Raises
+    ColllmError, which never quotes a key.
     """
-    hashes = _hashes(os.environ.get(VARIABLE, "").split(","), f"${VARIABLE}")
+    hashes = _hashes(os.environ.pop(VARIABLE, "").split(","), f"${VARIABLE}")
     if file is not None:
         try:
             lines = location(file).read_text(encoding="utf-8").splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from colllm_ray.data.text import REPLACEMENT, TokenTexts
 from colllm_ray.decoding.written import WrittenToken
@@ -25,7 +26,7 @@ def completion_logprobs(
     pieces: Sequence[Piece], texts: TokenTexts, offset: int, tells_top: bool, begins: bool = False
 ) -> CompletionLogprobs:
     """One entry a token; `offset`: characters before them; `begins`: the first one has nothing before it."""
-    lengths = [len(piece.text) for piece in pieces]
+    offsets = accumulate((len(piece.text) for piece in pieces[:-1]), initial=offset)
     written = [piece.written for piece in pieces]
     nothing = [None] if begins and pieces else []
     top = [_by_text(one, texts) for one in written[len(nothing) :]]
@@ -33,7 +34,7 @@ def completion_logprobs(
         tokens=[texts[one.token] for one in written],
         token_logprobs=[*nothing, *(finite(one.logprob) for one in written[len(nothing) :])],
         top_logprobs=[*nothing, *top] if tells_top else None,
-        text_offset=[offset + sum(lengths[:i]) for i in range(len(lengths))],
+        text_offset=list(offsets) if pieces else [],
     )
 
 

@@ -6,17 +6,27 @@ import secrets
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from colllm_ray.data.rows import Message
 from colllm_ray.engine.messages import MOST_TOP, Sampling
 
-MAX_TEXTS = 4096  # of one request: those that are scored, and answers
+MAX_TEXTS = 4096  # of one request
 MAX_ANSWERS = 128  # to one prompt
 MAX_STOPS = 16
 COMPLETION_TOKENS = 16  # of a completion that says nothing of its length, as OpenAI has it
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+def _whole(text: str) -> str:
+    """Refuses half of a surrogate pair, which JSON can say and no tokenizer takes."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds half a character (a lone surrogate)")
+    return text
+
+
+# `fail_fast`: one wrong entry of a million is enough to refuse them.
+Text = Annotated[str, AfterValidator(_whole)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
 
 
 class Request(BaseModel):
@@ -37,7 +47,9 @@ class Extension(Request):
 
     threshold: float | None = Field(None, ge=0, le=1, description="Above it an expert writes; 1 is the base alone.")
     budget: float | None = Field(None, ge=0, le=1, description="The share of tokens that experts write, instead.")
-    experts: list[str] | None = Field(None, description="The experts that may write; all by default.")
+    experts: Annotated[list[str], Field(fail_fast=True)] | None = Field(
+        None, description="The experts that may write; all by default."
+    )
     policy: Literal["continue", "fail"] = Field(
         "continue", description="Whether the answer goes on without an expert that is lost, or fails."
     )
@@ -63,13 +75,15 @@ class AnswerFields(Request):
     """What all requests for an answer have in common."""
 
     model: str | None = Field(None, description="The collaboration's name, or NAME/MEMBER for one model alone.")
-    temperature: float | None = Field(None, ge=0, le=2, description="0, the default, is greedy.")
+    temperature: float | None = Field(
+        None, ge=0, le=2, description="0 is greedy, the default; 1 where only `top_p` is given."
+    )
     top_p: float | None = Field(None, gt=0, le=1, description="Tokens are drawn from the likeliest that reach this.")
     seed: int | None = Field(None, ge=0, lt=2**63, description="The same seed draws the same answer.")
     n: int | None = Field(None, ge=1, le=MAX_ANSWERS, description="Answers to the same prompt.")
     stop: (
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOPS)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOPS, fail_fast=True)]
         | None
     ) = Field(None, description="The answer ends before the first of these texts.")
     stream: bool | None = Field(None, description="Whether the answer comes in pieces, as events.")
@@ -90,10 +104,13 @@ class AnswerFields(Request):
     @property
     def samplings(self) -> list[Sampling | None]:
         """One for each of the `n` answers; None is greedy."""
-        if not self.temperature:
+        temperature = self.temperature
+        if temperature is None:
+            temperature = 0.0 if self.top_p is None else 1.0
+        if not temperature:
             return [None] * self.answers
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        first = Sampling(self.temperature, 1.0 if self.top_p is None else self.top_p, seed)
+        first = Sampling(temperature, 1.0 if self.top_p is None else self.top_p, seed)
         return [replace(first, seed=(seed + i) % 2**63) for i in range(self.answers)]
 
     @property
@@ -114,14 +131,14 @@ class TextPart(Request):
     """A part of a message."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(Request):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | Annotated[list[TextPart], Field(fail_fast=True)]
 
     @property
     def message(self) -> Message:
@@ -138,7 +155,7 @@ class TextFormat(Request):
 class ChatRequest(AnswerFields):
     """`POST /v1/chat/completions`."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: Annotated[list[ChatMessage], Field(fail_fast=True)] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1, description="Length of the answer at most; all the context by default.")
     max_completion_tokens: int | None = Field(None, ge=1, description="The same.")
     logprobs: bool | None = Field(None, description="Whether the log-prob of each token is told.")
@@ -158,19 +175,15 @@ class ChatRequest(AnswerFields):
         """Of the answer at most, in tokens."""
         return self.max_tokens or self.max_completion_tokens
 
-    @property
-    def conversation(self) -> list[Message]:
-        return [turn.message for turn in self.messages]
-
 
 class CompletionRequest(AnswerFields):
     """`POST /v1/completions`."""
 
     prompt: (
-        str
+        Text
         | TokenIds
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS)]
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
     ) = Field(description="Text or token ids, or several of one kind.")
     max_tokens: int | None = Field(None, ge=0, description=f"Length at most; {COMPLETION_TOKENS} by default.")
     logprobs: int | None = Field(None, ge=0, le=MOST_TOP, description="Log-probs, and so many of the likeliest.")
@@ -182,8 +195,6 @@ class CompletionRequest(AnswerFields):
     def _says_something(self) -> CompletionRequest:
         if self.length == 0 and not self.echo:
             raise ValueError("max_tokens: at least 1; 0 only with `echo`")
-        if len(self.prompts) * self.answers > MAX_TEXTS:
-            raise ValueError(f"{len(self.prompts)} prompts, n = {self.answers}: at most {MAX_TEXTS} answers at once")
         return self
 
     @property
@@ -202,8 +213,8 @@ class TokenizeRequest(Request):
     """`POST /tokenize`: a text, or a conversation as the chat template writes it."""
 
     model: str | None = Field(None, description="Any of the models; they share a tokenizer.")
-    prompt: str | None = None
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    prompt: Text | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] | None = None
     add_special_tokens: bool = Field(True, description="Of a text: whether the tokenizer adds those that begin one.")
     return_token_strs: bool = Field(False, description="Whether the text of each token is told.")
 
@@ -211,6 +222,8 @@ class TokenizeRequest(Request):
     def _one_of_two(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either prompt or messages")
+        if self.messages is not None and "add_special_tokens" in self.model_fields_set:
+            raise ValueError("add_special_tokens: the chat template says what messages begin with; leave it out")
         return self
 
 
@@ -218,14 +231,14 @@ class DetokenizeRequest(Request):
     """`POST /detokenize`: token ids."""
 
     model: str | None = Field(None, description="Any of the models; they share a tokenizer.")
-    tokens: list[Annotated[int, Field(ge=0)]]
+    tokens: Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
 
 
 class ScoredText(Request):
     """Token ids, and which of them are targets; the first cannot be one."""
 
-    input_ids: list[int] = Field(min_length=2)
-    target_mask: list[bool]
+    input_ids: Annotated[list[int], Field(fail_fast=True)] = Field(min_length=2)
+    target_mask: Annotated[list[bool], Field(fail_fast=True)]
 
     @model_validator(mode="after")
     def _fits(self) -> ScoredText:
@@ -238,4 +251,4 @@ class ScoreRequest(Request):
     """`POST /v1/colllm/scores`: what a member thinks of given texts."""
 
     member: str
-    texts: list[ScoredText] = Field(min_length=1, max_length=MAX_TEXTS)
+    texts: Annotated[list[ScoredText], Field(fail_fast=True)] = Field(min_length=1, max_length=MAX_TEXTS)

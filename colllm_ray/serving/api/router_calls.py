@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable
 from http import HTTPStatus
 from typing import TypeVar
 
+import grpc
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
@@ -62,15 +63,16 @@ async def _told(awaitable: Awaitable[T]) -> T:
         task = asyncio.current_task()
         if task is not None and task.cancelling():  # by our own caller, or its deadline
             raise
-        raise _unavailable("the router that wrote it was stopped", "router_lost") from None
+        raise unavailable("the router that wrote it was stopped", "router_lost") from None
     except ColllmError:
         raise
     except ModelFailedError as error:
-        raise _unavailable(f"a model could not go on: {error}", "model_failed") from error
-    except (RayError, RayServeException) as error:
+        raise unavailable(f"a model could not go on: {error}", "model_failed") from error
+    except (RayError, RayServeException, grpc.RpcError) as error:
         logger.warning("a call of the router failed: %s", type(error).__name__)
-        raise _unavailable("the router that wrote it was lost, or none is free", "router_lost") from error
+        raise unavailable("the router that wrote it was lost, or none is free", "router_lost") from error
 
 
-def _unavailable(message: str, code: str) -> ApiError:
+def unavailable(message: str, code: str) -> ApiError:
+    """What a request is told that no router, or no model, can go on with."""
     return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code)

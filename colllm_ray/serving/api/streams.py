@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from colllm_ray.serving.api.errors import as_api_error
 
@@ -47,6 +48,7 @@ async def merged(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[t
         raise errors.exceptions[0] from None
     finally:
         forwarding.cancel()
+        await asyncio.wait([forwarding])
 
 
 async def all_of(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -59,35 +61,36 @@ async def all_of(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-async def begun(stream: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The same stream, once its first item is there: what fails before that still has a status of its own."""
-    first = await anext(stream)
-
-    async def whole() -> AsyncGenerator[T, None]:
-        async with aclosing(stream):
-            yield first
-            async for item in stream:
-                yield item
-
-    return whole()
-
-
 class EventStream(StreamingResponse):
     """Chunks as server-sent events, then `[DONE]`; an error comes as an event, for the status is sent by then."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[Chunk, None]) -> None:
+    def __init__(self, first: BaseModel, others: AsyncGenerator[BaseModel, None]) -> None:
         # A proxy that kept events back until there are many would undo the streaming.
-        super().__init__(_events(chunks), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(_events(first, others), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._others = others
+
+    @classmethod
+    async def begun(cls, chunks: AsyncGenerator[Chunk, None]) -> EventStream:
+        """The stream, once its first chunk is there: what fails before that still has a status of its own."""
+        return cls(await anext(chunks), cast(AsyncGenerator[BaseModel, None], chunks))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._others):  # also where the client is gone before the first event
+            await super().__call__(scope, receive, send)
 
 
-async def _events(chunks: AsyncGenerator[Chunk, None]) -> AsyncIterator[str]:
-    async with aclosing(chunks):
-        try:
-            async for chunk in chunks:
-                yield f"data: {chunk.model_dump_json(exclude_unset=True)}\n\n"
-        except Exception as error:  # noqa: BLE001 (whatever it is, the client has to be told)
-            yield f"data: {as_api_error(error).body.model_dump_json()}\n\n"
-        else:
-            yield "data: [DONE]\n\n"
+async def _events(first: BaseModel, others: AsyncGenerator[BaseModel, None]) -> AsyncIterator[str]:
+    yield _event(first.model_dump_json(exclude_unset=True))
+    try:
+        async for chunk in others:
+            yield _event(chunk.model_dump_json(exclude_unset=True))
+    except Exception as error:  # noqa: BLE001 (whatever it is, the client has to be told)
+        yield _event(as_api_error(error).body.model_dump_json())
+    else:
+        yield _event("[DONE]")
+
+
+def _event(data: str) -> str:
+    return f"data: {data}\n\n"

@@ -21,18 +21,21 @@ def test_answers_beyond_the_places_wait_and_beyond_those_are_refused() -> None:
 
         tasks = []
         for expected in ((1, 0), (2, 0), (2, 1)):
-            admission.check()
+            admission.check(1)
             tasks.append(asyncio.create_task(answer()))
             await asyncio.sleep(0)
             assert (admission.written, admission.waiting) == expected
         with pytest.raises(ApiError) as caught:
-            admission.check()
+            admission.check(1)
         assert caught.value.status == HTTPStatus.TOO_MANY_REQUESTS
         assert caught.value.headers is not None
         assert 1 <= int(caught.value.headers["Retry-After"]) <= 60
         go_on.set()
         await asyncio.gather(*tasks)
-        admission.check()
+        admission.check(3)
+        with pytest.raises(ApiError, match="4 answers: at most 3") as never:
+            admission.check(4)
+        assert never.value.status == HTTPStatus.BAD_REQUEST
         assert (admission.written, admission.waiting) == (0, 0)
 
     asyncio.run(run())

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 
 import pytest
+from starlette.types import Message
 
-from colllm_ray.serving.api.streams import begun, merged
+from colllm_ray.serving.api.answers import Health
+from colllm_ray.serving.api.streams import EventStream, merged
 
 
 async def numbers(count: int, closed: list[int], name: int, fails: bool = False) -> AsyncGenerator[int, None]:
@@ -51,16 +54,50 @@ def test_a_reader_that_leaves_ends_all() -> None:
         stream = merged([numbers(10**6, closed, i) for i in range(3)])
         await anext(stream)
         await stream.aclose()
-        await asyncio.sleep(0.01)
         assert sorted(closed) == [0, 1, 2]
 
     asyncio.run(run())
 
 
+async def chunks(count: int, closed: list[int], fails: bool = False) -> AsyncGenerator[Health, None]:
+    async with aclosing(numbers(count, closed, 0, fails)) as items:
+        async for _ in items:
+            yield Health()
+
+
 def test_what_fails_at_the_beginning_fails_before_the_stream() -> None:
     async def run() -> None:
         with pytest.raises(ValueError, match="on fire"):
-            await begun(numbers(0, [], 0, fails=True))
-        assert [item async for item in await begun(numbers(3, [], 0))] == [0, 1, 2]
+            await EventStream.begun(chunks(0, [], fails=True))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_events_end_with_done_or_with_the_error(fails: bool) -> None:
+    async def run() -> list[str]:
+        stream = await EventStream.begun(chunks(2, [], fails))
+        return [str(event) async for event in stream.body_iterator]
+
+    *events, last = asyncio.run(run())
+    assert events == ["data: {}\n\n"] * 2  # what is not set is left out
+    assert ('"code":"internal_error"' in last) == fails
+    assert (last == "data: [DONE]\n\n") == (not fails)
+
+
+def test_a_client_that_is_gone_before_the_first_event_ends_the_answer() -> None:
+    async def run() -> None:
+        closed: list[int] = []
+
+        async def gone(_: Message) -> None:
+            raise OSError("gone")
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        stream = await EventStream.begun(chunks(10**6, closed))
+        with suppress(Exception):
+            await stream({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, gone)
+        assert closed == [0]
 
     asyncio.run(run())
