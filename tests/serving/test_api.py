@@ -243,7 +243,7 @@ def test_an_echo_tells_how_likely_the_prompt_was(
     only = ask("/v1/completions", **{**fields, "max_tokens": 0})["choices"][0]
     assert only["logprobs"]["token_logprobs"][1:] == pytest.approx(told["token_logprobs"][1:-1], abs=1e-5)
     assert only["finish_reason"] == "length"
-    full = ask("/v1/completions", **{**fields, "prompt": (ids * 9)[:256], "max_tokens": 0})
+    full = ask("/v1/completions", **{**fields, "prompt": (ids * 10)[:256], "max_tokens": 0})
     assert len(full["choices"][0]["logprobs"]["tokens"]) == 256
     first, *_ = choices_of(stream("/v1/completions", **fields))
     assert first["logprobs"]["tokens"][: len(ids)] == told["tokens"][: len(ids)]
@@ -315,7 +315,8 @@ def test_a_refusal_names_the_parameter(
     path: str, fields: dict[str, object], status: int, param: str | None, code: str | None, url: str
 ) -> None:
     for stream in ({}, {"stream": True}):
-        response = httpx.post(f"{url}/v1/{path}", json={**fields, **stream})
+        content = json.dumps({**fields, **stream})
+        response = httpx.post(f"{url}/v1/{path}", content=content, headers={"content-type": "application/json"})
         error = response.json()["error"]
         assert (response.status_code, error["param"], error["code"]) == (status, param, code), error
         assert error["type"] == "invalid_request_error"

@@ -16,7 +16,7 @@ from tests.commands import wait_until
 DASHBOARD = Path(__file__).parents[2] / "clusters" / "grafana" / "collaborations.json"
 NAME = r"ray_colllm_\w+"
 COUNTED = ("ray_colllm_answers_total", "ray_colllm_requests_total", "ray_colllm_steps_total")
-EXPORTED_WITHIN_S = 6
+EXPORTED_WITHIN_S = 11
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 
@@ -38,7 +38,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 
 
 def settled() -> Samples:
-    """What is exported once nothing changes any more: each process does it by itself, every few seconds."""
+    """What is exported once nothing changes any more: each process does it by itself, every ten seconds."""
     samples = scraped()
     while True:
         time.sleep(EXPORTED_WITHIN_S)
@@ -54,11 +54,17 @@ def test_metrics_tell_what_answers_cost(url: str) -> None:
     before = settled()
     answers = [httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json() for _ in range(5)]
     assert httpx.post(f"{url}/v1/chat/completions", json={}, timeout=60).status_code == 400
-    after = settled()
+    after: Samples = {}
 
     def more(name: str, **labels: str) -> float:
         return total(after, name, collaboration="lab", **labels) - total(before, name, collaboration="lab", **labels)
 
+    def exported() -> bool:  # by the router, the ingress and the expert
+        after.update(scraped())
+        last = more("ray_colllm_requests_total", status="400"), more("ray_colllm_steps_total", model="math")
+        return more("ray_colllm_answers_total") >= 5 and min(last) > 0
+
+    wait_until(exported, "the next export")
     assert more("ray_colllm_answers_total", outcome="finished") == 5
     for model, told in answers[0]["usage"]["colllm"]["models"].items():
         assert more("ray_colllm_tokens_total", model=model) == 5 * told["tokens"]
