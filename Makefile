@@ -9,6 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/colllm demo --out demo
 
 test: $(VENV)/installed
+	$(BIN)/python -m compileall -q benchmarks colllm_ray tests # or a hundred processes do it, each for itself
 	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/installed

@@ -1,7 +1,11 @@
-"""Requests that nobody would think of, made from the OpenAPI document: no failure, no hang, no leak."""
+"""Requests that nobody would think of, made from the OpenAPI document: no failure, no hang, no leak.
+
+`SCHEMA_CASES=100 python -m pytest tests/serving/test_schema.py` asks for more than 1,200 of them.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from contextlib import suppress
 from typing import Any, cast
@@ -16,7 +20,8 @@ from schemathesis.checks import CHECKS
 from tests.commands import wait_until
 from tests.processes import started_processes
 
-CASES = 85  # of each kind for each operation with a body
+# Of each kind for each operation with a body; with 100 there are more than 1,200 cases, which take half a minute.
+CASES = int(os.environ.get("SCHEMA_CASES", "25"))
 MORE_MEMORY = 100 * 2**20  # bytes, in one process
 APPLICATION = "lab"
 
@@ -65,8 +70,8 @@ def test_no_request_breaks_the_server(url: str) -> None:
             with suppress(Unsatisfiable):  # what takes nothing can be asked nothing wrong
                 statuses += asked(cast(Any, found).ok().as_strategy(generation_mode=mode))
             before = before or resident()
-    assert sum(statuses.values()) >= 1000, statuses
-    assert statuses[200] >= 50
+    assert sum(statuses.values()) >= 10 * CASES, statuses
+    assert statuses[200] >= CASES / 2
     after = resident()
     assert all(after[name] - before[name] < MORE_MEMORY for name in before), (before, after)
     deployments = ("Router", "Expert-pharma", "Expert-bears", "Expert-math")

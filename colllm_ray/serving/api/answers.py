@@ -80,7 +80,7 @@ class MemberUsage(BaseModel):
 
 
 class Costs(BaseModel):
-    """By member; seconds from when the request was read to the first token, and to the last."""
+    """By member; seconds from when the request came to the first token, and until now."""
 
     models: dict[str, MemberUsage]
     first_token_s: float | None

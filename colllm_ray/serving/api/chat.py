@@ -17,7 +17,8 @@ from colllm_ray.serving.api.answers import (
     ChunkChoice,
     Delta,
 )
-from colllm_ray.serving.api.door import Bill, Door, Part
+from colllm_ray.serving.api.bill import Bill
+from colllm_ray.serving.api.door import Door, Part
 from colllm_ray.serving.api.logprobs import chat_logprobs
 from colllm_ray.serving.api.requests import ChatRequest
 

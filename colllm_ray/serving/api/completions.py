@@ -12,7 +12,8 @@ from colllm_ray.decoding.team import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.serving.api.answer_text import Piece
 from colllm_ray.serving.api.answers import CompletionAnswer, CompletionChoice, CompletionLogprobs
-from colllm_ray.serving.api.door import Bill, Door, Part
+from colllm_ray.serving.api.bill import Bill
+from colllm_ray.serving.api.door import Door, Part
 from colllm_ray.serving.api.logprobs import completion_logprobs
 from colllm_ray.serving.api.requests import CompletionRequest
 from colllm_ray.serving.api.streams import all_of

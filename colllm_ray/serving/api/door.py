@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
-from time import perf_counter
 from typing import cast
 
 from ray.serve.handle import DeploymentHandle
@@ -23,8 +22,9 @@ from colllm_ray.engine.target_scores import GoldScores, Text
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.api.admission import Admission
 from colllm_ray.serving.api.answer_text import AnswerText, Piece
-from colllm_ray.serving.api.answers import Costs, MemberUsage, Reason, Usage
+from colllm_ray.serving.api.answers import Reason
 from colllm_ray.serving.api.attribution import Tracer
+from colllm_ray.serving.api.bill import Bill
 from colllm_ray.serving.api.errors import ApiError
 from colllm_ray.serving.api.requests import AnswerFields, ChatMessage, Extension
 from colllm_ray.serving.api.router_calls import Deadline, answered, streamed, unavailable
@@ -42,48 +42,6 @@ class Part:
     pieces: list[Piece]
     finish_reason: Reason | None = None
     lost: tuple[int, ...] = ()
-
-
-class Bill:
-    """What the answers to one request have cost so far; `since` is when it came, on the clock of perf_counter."""
-
-    def __init__(self, members: Sequence[str], prompt_tokens: int, since: float) -> None:
-        self._members = members
-        self.prompt_tokens = prompt_tokens
-        self._since = since
-        self._written = [0] * len(members)
-        self._calls: dict[int, tuple[int, ...]] = {}  # by answer
-        self.first_token_s: float | None = None
-
-    def saw(self, answer: int, chunk: Chunk, tokens: int) -> None:
-        """A chunk of an answer, of which so many tokens belong to it."""
-        if chunk.tokens and self.first_token_s is None:
-            self.first_token_s = self.seconds
-        for written in chunk.tokens[:tokens]:
-            self._written[written.author] += 1
-        self._calls[answer] = chunk.calls
-
-    @property
-    def seconds(self) -> float:
-        return perf_counter() - self._since
-
-    @property
-    def tokens(self) -> int:
-        return sum(self._written)
-
-    @property
-    def usage(self) -> Usage:
-        calls = [sum(each) for each in zip(*self._calls.values(), strict=True)] or [0] * len(self._members)
-        models = {
-            name: MemberUsage(tokens=tokens, calls=asked)
-            for name, tokens, asked in zip(self._members, self._written, calls, strict=True)
-        }
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.tokens,
-            total_tokens=self.prompt_tokens + self.tokens,
-            colllm=Costs(models=models, first_token_s=self.first_token_s, time_s=self.seconds),
-        )
 
 
 class Door:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colllm_ray.config import ServingConfig
-from colllm_ray.serving.api.door import Bill
+from colllm_ray.serving.api.bill import Bill
 from colllm_ray.serving.api.errors import ApiError
 from colllm_ray.serving.api.keys import KeyHashes, is_known
 from colllm_ray.serving.api.requests import AnswerFields
