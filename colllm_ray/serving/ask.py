@@ -30,10 +30,6 @@ class Attributed:
     trace: list[TraceToken]
     members: list[str]
 
-    @property
-    def text(self) -> str:
-        return "".join(token.text for token in self.trace)
-
 
 def ask_folder(folder: Where, prompt: str) -> Attributed:
     """The answer of a trained collaboration, with all its models loaded into this process."""

@@ -18,7 +18,7 @@ from colllm_ray.serving.api.answers import (
     Delta,
 )
 from colllm_ray.serving.api.bill import Bill
-from colllm_ray.serving.api.door import Door, Part
+from colllm_ray.serving.api.door import Door, Part, collected
 from colllm_ray.serving.api.logprobs import chat_logprobs
 from colllm_ray.serving.api.requests import ChatRequest
 
@@ -46,12 +46,7 @@ class Chat:
 
     async def whole(self, parts: AsyncGenerator[tuple[int, Part], None]) -> ChatAnswer:
         """The answers, once all of them are there."""
-        pieces: list[list[Piece]] = [[] for _ in self._tracers]
-        ends: dict[int, Part] = {}
-        async with aclosing(parts):
-            async for index, part in parts:
-                pieces[index] += part.pieces
-                ends[index] = part
+        pieces, ends = await collected(parts, len(self._tracers))
         choices = []
         for index, (tracer, said) in enumerate(zip(self._tracers, pieces, strict=True)):
             reason = ends[index].finish_reason

@@ -13,7 +13,7 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.serving.api.answer_text import Piece
 from colllm_ray.serving.api.answers import CompletionAnswer, CompletionChoice, CompletionLogprobs
 from colllm_ray.serving.api.bill import Bill
-from colllm_ray.serving.api.door import Door, Part
+from colllm_ray.serving.api.door import Door, Part, collected
 from colllm_ray.serving.api.logprobs import completion_logprobs
 from colllm_ray.serving.api.requests import CompletionRequest
 from colllm_ray.serving.api.streams import all_of
@@ -65,12 +65,7 @@ class Completions:
         self, echoes: Sequence[list[Piece]], parts: AsyncGenerator[tuple[int, Part], None]
     ) -> CompletionAnswer:
         """The answers, once all of them are there."""
-        pieces: list[list[Piece]] = [[] for _ in self._tracers]
-        ends: dict[int, Part] = {}
-        async with aclosing(parts):
-            async for index, part in parts:
-                pieces[index] += part.pieces
-                ends[index] = part
+        pieces, ends = await collected(parts, len(self._tracers))
         choices = [
             self._choice(index, echoes[index // self._fields.answers], said, ends[index])
             for index, said in enumerate(pieces)

@@ -44,6 +44,19 @@ class Part:
     lost: tuple[int, ...] = ()
 
 
+async def collected(
+    parts: AsyncGenerator[tuple[int, Part], None], answers: int
+) -> tuple[list[list[Piece]], dict[int, Part]]:
+    """All pieces of each answer, and its last part."""
+    pieces: list[list[Piece]] = [[] for _ in range(answers)]
+    ends: dict[int, Part] = {}
+    async with aclosing(parts):
+        async for index, part in parts:
+            pieces[index] += part.pieces
+            ends[index] = part
+    return pieces, ends
+
+
 class Door:
     """Answers what has been checked, through a router."""
 

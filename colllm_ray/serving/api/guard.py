@@ -179,17 +179,17 @@ class _Size:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Raises ApiError where it is too large, ClientDisconnect where its sender is gone."""
         length = Headers(scope=scope).get("content-length", "")
-        size = int(length) if length.isdigit() else 0
+        told, taken = int(length) if length.isdigit() else 0, 0
         pieces: list[bytes] = []
         more = True
-        while more and size <= self._most:
+        while more and max(told, taken) <= self._most:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             pieces.append(message.get("body", b""))
-            size = max(size, sum(map(len, pieces)))
+            taken += len(pieces[-1])
             more = message.get("more_body", False)
-        if size > self._most:
+        if max(told, taken) > self._most:
             raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {self._most} bytes")
         return b"".join(pieces)
 
