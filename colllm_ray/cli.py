@@ -13,15 +13,18 @@ from pathlib import Path
 from colllm_ray import __version__
 from colllm_ray.errors import ColllmError
 
-# Rooms are imported by the commands that need them: `colllm --help` should not wait for torch and Ray.
+# Rooms are imported by the commands that need them, and after the user's file is read: neither `colllm --help` nor an
+# error in the file should wait for torch and Ray.
 
 
 def _score(args: argparse.Namespace) -> None:
     from colllm_ray.config import Collaboration
+
+    collaboration = Collaboration.load(args.config)
+
     from colllm_ray.ray_session import ray_session
     from colllm_ray.scoring.score import score
 
-    collaboration = Collaboration.load(args.config)
     with ray_session(args.address, collaboration):
         failed = score(collaboration, args.out, args.only, args.from_serve)
     for one in failed:
@@ -30,10 +33,12 @@ def _score(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from colllm_ray.config import Collaboration
+
+    collaboration = Collaboration.load(args.config)
+
     from colllm_ray.ray_session import ray_session
     from colllm_ray.training.train import train
 
-    collaboration = Collaboration.load(args.config)
     with ray_session(args.address, collaboration):
         train(collaboration, args.out)
 

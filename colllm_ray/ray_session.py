@@ -24,6 +24,8 @@ def ray_session(address: str | None, collaboration: Collaboration) -> Iterator[N
     local = {"num_cpus": max(collaboration.reserved_cpus, os.cpu_count() or 1), "include_dashboard": False}
     # Ray Train takes one report in at each poll of its controller, which by default comes every two seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    # A proxy that busy CPUs hold up for the usual five seconds would be killed, and Serve's start would fail.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     try:
         ray.init(
             address=address or "local",

@@ -61,4 +61,4 @@ def test_scores_that_do_not_fit_are_refused(tiny: Collaboration, tiny_run: Path)
 def test_a_missing_shard_is_named(tiny: Collaboration, tiny_run: Path) -> None:
     (tiny_run / "scores/features/part-00002.parquet").unlink()
     with pytest.raises(ColllmError, match=r"features/part-00002.parquet: is missing; `colllm score` makes it"):
-        train(tiny, tiny_run)
+        ScoreFolder.of(tiny, tiny.data.sources, tiny_run / "scores").read("train")
