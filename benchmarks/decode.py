@@ -30,7 +30,7 @@ from benchmarks.scripted import Local, of_text, prompt, random_spec, script
 from benchmarks.served import Served, forgetful, served
 from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.lab.collaboration import SHIPPED, trained_lab
 from colllm_ray.ray_session import ray_session

@@ -17,7 +17,7 @@ from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish, latencies
 from benchmarks.scripted import prompt, random_spec, script
 from benchmarks.served import served
-from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.ray_session import ray_session
 
 SIZE: Size = "30M"

@@ -17,12 +17,12 @@ from benchmarks.report import Report, Row, arguments, finish
 from colllm_ray.data.chat import encode_prompt
 from colllm_ray.data.rows import Message
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.team import AnswerRequest
+from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.lab.collaboration import trained_lab
 from colllm_ray.ray_session import ray_session
 from colllm_ray.serving.application import serving_http
-from colllm_ray.serving.router import router_client
+from colllm_ray.serving.router_client import router_client
 
 PORT = 8431
 QUESTIONS = ("What is a^3 * a^2 if a = 5?", "When did the cave bear die out?", "What does the drug Opdualag contain?")

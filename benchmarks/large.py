@@ -16,7 +16,7 @@ from benchmarks.plots import line_chart
 from benchmarks.report import Report, Row, arguments, finish
 from benchmarks.scripted import Local, prompt, script
 from colllm_ray.config import Collaboration
-from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from benchmarks.costs import CostMeter, StepCosts, sequential_ideal
 from benchmarks.report import Row, latencies
 from benchmarks.scripted import Local, Pause
-from colllm_ray.decoding.team import AnswerRequest
+from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 
 

@@ -28,7 +28,7 @@ from benchmarks.plots import bar_chart
 from benchmarks.report import Report, Row, arguments, finish
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.engine.language_model import LanguageModel
-from colllm_ray.engine.target_scores import Text, batches_by_length, padded
+from colllm_ray.engine.text import Text, batches_by_length, padded
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score

@@ -10,15 +10,17 @@ from time import perf_counter
 from benchmarks.models import CONTEXT, FIRST_WORD, VOCABULARY, Size, write_model
 from benchmarks.script import Script
 from colllm_ray.config import Collaboration
-from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, base_stepper, member_stepper
+from colllm_ray.decoding.team import Team, base_stepper, member_stepper
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
-from colllm_ray.engine.language_model import LanguageModel, weights_revision
+from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Choice, Extend, Extended, Reply
 from colllm_ray.engine.stepper import Stepper
+from colllm_ray.engine.weights import weights_revision
 
 SURE = 20.0  # the score of a choice that is certain
 PAUSE_EVERY = 32  # tokens

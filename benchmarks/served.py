@@ -17,14 +17,16 @@ from benchmarks.models import CONTEXT
 from benchmarks.rivals.ask_all import decode_asking_all
 from benchmarks.script import Script
 from benchmarks.scripted import ScriptedEngine, timed
-from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec
+from colllm_ray.decoding.team import Team
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import Terms, WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.serving.application import replica_options, running
 from colllm_ray.serving.expert import Expert
-from colllm_ray.serving.router import Router, router_client
+from colllm_ray.serving.router import Router
+from colllm_ray.serving.router_client import router_client
 
 _Router: Any = Router.func_or_class  # type: ignore[attr-defined]  # the classes below their deployments
 _Expert: Any = Expert.func_or_class  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from benchmarks.report import Report, Row, arguments, finish
 from benchmarks.served import Served, forgetful, served
 from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.lab.collaboration import SHIPPED, trained_lab

@@ -20,7 +20,7 @@ from benchmarks.plots import bar_chart
 from benchmarks.report import Report, Row, arguments, finish
 from colllm_ray.config import BaseTrainingConfig, Collaboration, TrainingConfig
 from colllm_ray.engine.language_model import LanguageModel
-from colllm_ray.engine.target_scores import Text, batches_by_length, padded
+from colllm_ray.engine.text import Text, batches_by_length, padded
 from colllm_ray.evaluation.evaluate import evaluate
 from colllm_ray.evaluation.measures import COLLABORATION
 from colllm_ray.lab.collaboration import lab_config

@@ -22,6 +22,8 @@ def ray_session(address: str | None, collaboration: Collaboration) -> Iterator[N
     Raises ColllmError where no Ray answers at the address.
     """
     local = {"num_cpus": max(collaboration.reserved_cpus, os.cpu_count() or 1), "include_dashboard": False}
+    if address is None:  # nobody takes machines away from it; a process less for each training
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Ray Train takes one report in at each poll of its controller, which by default comes every two seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     # A proxy that busy CPUs hold up for the usual five seconds would be killed, and Serve's start would fail.

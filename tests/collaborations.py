@@ -11,7 +11,7 @@ from colllm_ray.config import Collaboration
 from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.language_model import weights_revision
+from colllm_ray.engine.weights import weights_revision
 
 
 def random_collaboration(

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 
+import ray
+
 DEADLINE_S = 600.0  # for `colllm demo` beside other tests, on a machine that does other things as well
 
 
@@ -16,6 +18,11 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+def ray_address() -> str:
+    """Of the tests' own Ray, for those that join it from another process."""
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def start_colllm(*arguments: object) -> subprocess.Popen[str]:

@@ -208,7 +208,7 @@ def write_tiny(model_folder: ModelFolder) -> WriteTiny:
             "name": "tiny",
             "base": {"model": str(model_folder("llama", 0))},
             "experts": [
-                {"name": name, "model": str(model_folder(architecture, seed)), "replicas": 2 if seed == 1 else 1}
+                {"name": name, "model": str(model_folder(architecture, seed))}
                 for seed, (name, architecture) in enumerate(experts.items(), start=1)
             ],
             "data": {"train": "train.jsonl", "validation": "validation.jsonl"},

@@ -7,7 +7,7 @@ import pytest
 
 from colllm_ray.config import Collaboration
 from tests.collaborations import random_collaboration
-from tests.commands import free_port, run_colllm, start_colllm
+from tests.commands import free_port, ray_address, run_colllm, start_colllm
 from tests.conftest import ModelFolder
 
 
@@ -37,12 +37,13 @@ def test_ask_answers_from_a_folder(lab_run: Path) -> None:
     assert "  math " in output
 
 
+@pytest.mark.usefixtures("ray_local")
 def test_serve_answers_until_it_is_stopped(
     model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random_collaboration(model_folder, "llama", ["qwen3"]).save(tmp_path / "collaboration")
     monkeypatch.setenv("COLLLM_API_KEYS", "a-key-of-ours")
-    process = start_colllm("serve", tmp_path / "collaboration", "--port", free_port())
+    process = start_colllm("serve", tmp_path / "collaboration", "--port", free_port(), "--address", ray_address())
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
     url = next(line.split()[3] for line in lines if " answers at " in line).removesuffix("/v1/chat/completions;")

@@ -12,7 +12,7 @@ from uuid import uuid4
 from colllm_ray.decoding.model_client import ModelClient, ModelFailedError
 from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Reply
 from colllm_ray.engine.stepper import CHUNK
-from colllm_ray.engine.target_scores import NOT_FINITE, GoldScores, Text
+from colllm_ray.engine.text import NOT_FINITE, GoldScores, Text
 
 
 async def score_texts(client: ModelClient, texts: Sequence[Text], room: asyncio.Semaphore) -> list[GoldScores | str]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from colllm_ray.config import Collaboration, ModelConfig
+from colllm_ray.config import ModelConfig
 from colllm_ray.engine.adapter import with_adapter
 from colllm_ray.engine.attention import ATTENTION
 from colllm_ray.engine.blocked_linear import block_linear_layers
 from colllm_ray.errors import ColllmError
-from colllm_ray.model_folder import ADAPTER_CONFIG, CONFIG, WEIGHTS, files_revision, model_folder
-from colllm_ray.storage import is_local
+from colllm_ray.model_folder import model_folder
 
 
 class LanguageModel:
@@ -129,83 +125,3 @@ class LanguageModel:
             logits: Tensor = self.model(input_ids=input_ids, **model_arguments).logits[0]
         assert len(hidden) == 1, "a forward pass calls the output layer once"
         return hidden[0], logits
-
-
-def load_model_config(config: ModelConfig) -> PretrainedConfig:
-    """The model's own config.json. Raises ColllmError where there is none."""
-    try:
-        return AutoConfig.from_pretrained(
-            model_folder(config.model, weights=False),
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise ColllmError(f"{config.model}: its configuration cannot be loaded: {error}") from error
-
-
-def weights_dtype(config: ModelConfig) -> str:
-    """The dtype in which the weights are loaded, such as "bfloat16", as far as config.json says so."""
-    if config.dtype != "auto":
-        return config.dtype
-    return str(getattr(load_model_config(config), "dtype", None) or torch.float32).removeprefix("torch.")
-
-
-def shared_context(collaboration: Collaboration) -> int:
-    """The longest text in tokens: the collaboration's `context`, or what every member can take.
-
-    Raises ColllmError for a model that does not say, or that takes less than `context`.
-    """
-    lengths = {}
-    for name, config in collaboration.members.items():
-        length = getattr(load_model_config(config).get_text_config(), "max_position_embeddings", None)
-        if not isinstance(length, int):
-            raise ColllmError(f"{config.model}: its config.json has no `max_position_embeddings`; {name} needs one")
-        lengths[name] = length
-    shortest = min(lengths, key=lambda name: lengths[name])
-    if collaboration.context is not None and collaboration.context > lengths[shortest]:
-        raise ColllmError(
-            f"context: {collaboration.context} tokens are more than {shortest} takes, {lengths[shortest]}; lower it"
-        )
-    return collaboration.context or lengths[shortest]
-
-
-def weights_stamp(config: ModelConfig) -> object:
-    """Changes when the model's files do: cheaper than `weights_revision`, but of this machine alone."""
-    folders = [Path(folder) for folder in (config.model, config.adapter) if folder is not None]
-    if not all(folder.is_absolute() for folder in folders):
-        return weights_revision(config)
-    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
-def weights_revision(config: ModelConfig) -> str:
-    """Names the exact weights: the commit for a hub id, else a hash of config and weights (16 hex digits).
-
-    That of an adapter comes behind a plus sign.
-    """
-    if not is_local(config.model) or Path(config.model).is_absolute():
-        revision = _folder_revision(config.model)
-    else:
-        revision = str(load_model_config(config)._commit_hash)
-    return revision if config.adapter is None else f"{revision}+{_folder_revision(config.adapter)}"
-
-
-def _folder_revision(place: str) -> str:
-    if not is_local(place):
-        return files_revision(place)
-    folder = Path(place)
-    weights = sorted(folder.glob(f"*{WEIGHTS}"))
-    if not weights:
-        raise ColllmError(f"{folder}: holds no *.safetensors; weights in other formats are not loaded")
-    for path in weights:  # here, rather than in a worker far away: the header tells whether the file is whole
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise ColllmError(f"{path}: is no whole safetensors file: {error}") from error
-    digest = hashlib.sha256()
-    descriptions = [folder / name for name in (CONFIG, ADAPTER_CONFIG) if (folder / name).is_file()]
-    for path in (*descriptions, *weights):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]

@@ -12,30 +12,14 @@ from transformers import DynamicCache
 
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.output_stage import OutputStage
+from colllm_ray.engine.text import NOT_FINITE, Text, batches_by_length, padded
 
 # Of the logits that exist at once, in float32 (what is made of them takes as much again). What fits into a CPU's cache
 # is half as dear.
 LOGITS_BYTES = {"cpu": 2**24, "cuda": 2**28}
 
 
-NOT_FINITE = "has a token whose log-prob is not finite; does the model need another `dtype`?"
 TOO_LONG = "is too long for the GPU's memory; lower this model's `batch_tokens`, or the collaboration's `context`"
-
-
-@dataclass(frozen=True)
-class Text:
-    """Token ids, and which of them are targets; the first is never one."""
-
-    input_ids: Sequence[int]
-    target_mask: Sequence[bool]
-
-
-@dataclass(frozen=True)
-class GoldScores:
-    """Of one text's n targets: natural log-probs, and whether each is the model's likeliest token."""
-
-    gold_logprob: tuple[float, ...]
-    top1: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -119,32 +103,3 @@ class TargetScorer:
                 first &= logits.argmax(1) == x
             top1.append(first)
         return torch.cat(logprobs), torch.cat(top1)
-
-
-def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
-    """Token ids [B, T] and the positions whose next token is a target [B, T].
-
-    Padding is on the right, where nothing before it attends to it.
-    """
-    size = (len(texts), max(len(text.input_ids) for text in texts))
-    ids, wanted = torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.bool)
-    for b, text in enumerate(texts):
-        ids[b, : len(text.input_ids)] = torch.tensor(text.input_ids)
-        wanted[b, : len(text.target_mask) - 1] = torch.tensor(text.target_mask[1:])
-    return ids, wanted
-
-
-def batches_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices in batches of texts of similar length: texts times longest is within the budget of tokens.
-
-    The longest come first; one that is over the budget is alone.
-    """
-    batches: list[list[int]] = []
-    longest = 0
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batches and (len(batches[-1]) + 1) * longest <= budget:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-            longest = lengths[i]
-    return batches

@@ -16,11 +16,11 @@ from colllm_ray.config import Source
 from colllm_ray.data.examples import Example, read_whole
 from colllm_ray.data.text import text_of
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.team import AnswerRequest
+from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.loss import marginal_logprob
 from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.language_model import shared_context
+from colllm_ray.engine.weights import shared_context
 from colllm_ray.evaluation.measures import COLLABORATION, Answered, Evaluation
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.score import score_sources

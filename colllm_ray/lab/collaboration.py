@@ -11,7 +11,7 @@ from platformdirs import user_cache_path
 
 from colllm_ray import __version__
 from colllm_ray.config import Collaboration
-from colllm_ray.engine.language_model import weights_revision
+from colllm_ray.engine.weights import weights_revision
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from colllm_ray.training.train import train

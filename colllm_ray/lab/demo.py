@@ -10,7 +10,7 @@ from rich.console import Console
 from colllm_ray.config import Collaboration
 from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.engine.language_model import shared_context
+from colllm_ray.engine.weights import shared_context
 from colllm_ray.evaluation.evaluate import evaluate
 from colllm_ray.evaluation.report import results_table, write_report
 from colllm_ray.lab.collaboration import SHIPPED, lab_config

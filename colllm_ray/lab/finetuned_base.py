@@ -19,8 +19,9 @@ from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.loop import decode_alone
 from colllm_ray.decoding.written import Terms
 from colllm_ray.engine.engine import Engine
-from colllm_ray.engine.language_model import LanguageModel, shared_context
+from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.stepper import Stepper
+from colllm_ray.engine.weights import shared_context
 from colllm_ray.evaluation.measures import Evaluation
 from colllm_ray.lab.language_model_training import shuffled_forever, train_language_model
 from colllm_ray.progress import progress_bars

@@ -12,7 +12,7 @@ from colllm_ray import __version__
 from colllm_ray.config import DataConfig, ModelConfig, Source
 from colllm_ray.data.sources import fingerprint
 from colllm_ray.data.tokenizer import encoding_hash
-from colllm_ray.engine.language_model import weights_revision
+from colllm_ray.engine.weights import weights_revision
 from colllm_ray.errors import ColllmError
 
 

@@ -12,7 +12,7 @@ from upath import UPath
 
 from colllm_ray.config import Collaboration, ModelConfig, Source
 from colllm_ray.data.tokenizer import shared_tokenizer
-from colllm_ray.engine.language_model import shared_context
+from colllm_ray.engine.weights import shared_context
 from colllm_ray.errors import ColllmError
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.examples import ExampleWriter, finished_examples

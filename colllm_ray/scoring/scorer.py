@@ -11,8 +11,10 @@ from torch import Tensor
 from upath import UPath
 
 from colllm_ray.config import ModelConfig
-from colllm_ray.engine.language_model import LanguageModel, weights_revision
-from colllm_ray.engine.target_scores import TargetScorer, TargetScores, Text
+from colllm_ray.engine.language_model import LanguageModel
+from colllm_ray.engine.target_scores import TargetScorer, TargetScores
+from colllm_ray.engine.text import Text
+from colllm_ray.engine.weights import weights_revision
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.provenance import Provenance
 from colllm_ray.scoring.served import Origin, ServedMember, ServedScorer, served_member

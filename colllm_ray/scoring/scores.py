@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from colllm_ray.engine.target_scores import Text
+from colllm_ray.engine.text import Text
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import ray
 import torch
 
 from colllm_ray.client_key import key_headers
-from colllm_ray.engine.target_scores import GoldScores, TargetScores, Text, batches_by_length
+from colllm_ray.engine.target_scores import TargetScores
+from colllm_ray.engine.text import GoldScores, Text, batches_by_length
 from colllm_ray.errors import ColllmError
 
 if TYPE_CHECKING:

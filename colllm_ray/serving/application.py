@@ -13,13 +13,14 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from colllm_ray.config import INGRESS_CPUS, ModelConfig
-from colllm_ray.decoding.team import TeamSpec
+from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.expert import Expert
 from colllm_ray.serving.ingress import Ingress
-from colllm_ray.serving.router import Router, router_client
+from colllm_ray.serving.router import Router
+from colllm_ray.serving.router_client import router_client
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 ONE_LINE_A_REQUEST = LoggingConfig(encoding="JSON", enable_access_log=False)

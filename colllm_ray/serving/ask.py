@@ -11,7 +11,8 @@ from colllm_ray.client_key import key_headers
 from colllm_ray.data.chat import encode_prompt
 from colllm_ray.data.rows import Message
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.team import AnswerRequest, Team
+from colllm_ray.decoding.team import Team
+from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError

@@ -13,8 +13,8 @@ from ray import serve
 
 from colllm_ray.config import ExpertConfig
 from colllm_ray.decoding.team import member_stepper
-from colllm_ray.engine.language_model import weights_revision, weights_stamp
 from colllm_ray.engine.stepper import StepTimes
+from colllm_ray.engine.weights import weights_revision, weights_stamp
 from colllm_ray.errors import ColllmError
 from colllm_ray.link.server import LinkServer
 from colllm_ray.serving.metrics import EngineMetrics

@@ -7,12 +7,12 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.decoding.team import TeamSpec
+from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.serving.api.app import build_app
 from colllm_ray.serving.api.door import Door
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.metrics import IngressMetrics
-from colllm_ray.serving.router import router_client
+from colllm_ray.serving.router_client import router_client
 
 
 @serve.deployment

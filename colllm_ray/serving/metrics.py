@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from colllm_ray.decoding.account import Account
-from colllm_ray.engine.stepper import Stepper
+
+if TYPE_CHECKING:  # which the ingress does not load: it has no model
+    from colllm_ray.engine.stepper import Stepper
 
 BASE = "base"
 EVERY_S = 1.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -13,36 +12,18 @@ from ray.serve.handle import DeploymentHandle
 from colllm_ray.decoding.account import Account
 from colllm_ray.decoding.model_client import News
 from colllm_ray.decoding.score_text import score_texts
-from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, base_stepper
+from colllm_ray.decoding.team import Team, base_stepper
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.stepper import StepTimes
-from colllm_ray.engine.target_scores import GoldScores, Text
+from colllm_ray.engine.text import GoldScores, Text
 from colllm_ray.serving.expert_link import ExpertLink
 from colllm_ray.serving.metrics import BASE, EngineMetrics, Outcome, RouterMetrics
+from colllm_ray.serving.router_client import Chunk
 
 TEXTS_AT_ONCE = 16  # that one member scores, so that answers find room beside them
 FLUSH_S = 0.02  # tokens that are written within this time travel together: an item of a stream costs about a token
 GIVEN_AT_ONCE = 256  # tokens of a given text that are told together: Serve carries no messages above 4 MB
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Tokens of an answer that follow those of the chunk before, and what the answer has cost so far.
-
-    calls: questions to each of the members, in the order of the head's choices; lost: the experts that failed under it.
-    """
-
-    tokens: tuple[WrittenToken, ...]
-    calls: tuple[int, ...]
-    lost: tuple[int, ...]
-
-
-def router_client(router: DeploymentHandle) -> DeploymentHandle:
-    """The router, called over Serve's gRPC rather than as a Ray actor, which costs both sides more than twice as much.
-
-    Ray's token authentication guards both alike. `_by_reference` is Serve's experimental name for it.
-    """
-    return router.options(_by_reference=False)
 
 
 @serve.deployment

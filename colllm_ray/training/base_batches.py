@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from colllm_ray.engine.target_scores import Text, padded
+from colllm_ray.engine.text import Text, padded
 from colllm_ray.scoring.scores import TextScores
 
 

@@ -26,7 +26,8 @@ from colllm_ray.config import ModelConfig, TrainingConfig
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import ADAPTER, BASE, HEAD
-from colllm_ray.engine.language_model import LanguageModel, weights_dtype
+from colllm_ray.engine.language_model import LanguageModel
+from colllm_ray.engine.weights import weights_dtype
 from colllm_ray.errors import ColllmError
 from colllm_ray.training.base_module import BaseWithHead
 from colllm_ray.training.deepspeed_config import deepspeed_config

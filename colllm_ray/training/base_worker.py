@@ -16,7 +16,7 @@ from torch import Tensor
 
 from colllm_ray.config import ModelConfig, TrainingConfig
 from colllm_ray.deferral.head import DeferralHead
-from colllm_ray.engine.language_model import weights_revision
+from colllm_ray.engine.weights import weights_revision
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.scores import Part

@@ -17,7 +17,7 @@ from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.calibration import base_alone, calibrate
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import BESIDE, HEAD, TrainedCollaboration
-from colllm_ray.engine.language_model import weights_dtype
+from colllm_ray.engine.weights import weights_dtype
 from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.scores import FeatureScores

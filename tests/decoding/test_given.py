@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from colllm_ray.decoding.team import AnswerRequest, Team
+from colllm_ray.decoding.team import Team
+from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.errors import ColllmError
 from tests.collaborations import random_collaboration
 from tests.oracles import brute_force_next, load_all

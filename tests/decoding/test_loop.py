@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from colllm_ray.decoding.team import AnswerRequest, Team
+from colllm_ray.decoding.team import Team
+from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.errors import ColllmError
 from tests.collaborations import random_collaboration

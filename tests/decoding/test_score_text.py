@@ -11,7 +11,8 @@ from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Extend, Reply
 from colllm_ray.engine.stepper import Stepper
-from colllm_ray.engine.target_scores import GoldScores, TargetScorer, TargetScores, Text
+from colllm_ray.engine.target_scores import TargetScorer, TargetScores
+from colllm_ray.engine.text import GoldScores, Text
 from tests.conftest import CONTEXT
 
 

@@ -10,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from colllm_ray.config import ModelConfig
-from colllm_ray.engine.language_model import LanguageModel, weights_revision
+from colllm_ray.engine.language_model import LanguageModel
+from colllm_ray.engine.weights import weights_revision
 from colllm_ray.errors import ColllmError
 from colllm_ray.storage import location
 

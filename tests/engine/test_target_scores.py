@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, Pretr
 
 from colllm_ray.engine import target_scores
 from colllm_ray.engine.language_model import LanguageModel
-from colllm_ray.engine.target_scores import TargetScorer, TargetScores, Text, batches_by_length
+from colllm_ray.engine.target_scores import TargetScorer, TargetScores
+from colllm_ray.engine.text import Text, batches_by_length
 from tests.conftest import ARCHITECTURES, CONTEXT
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

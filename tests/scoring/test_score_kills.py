@@ -11,20 +11,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from colllm_ray.config import Collaboration
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
-from tests.commands import wait_until
+from tests.commands import ray_address, wait_until
 from tests.processes import started_processes
 from tests.scoring.run_folder import shards
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-
-
-def ray_address() -> str:
-    return str(ray.get_runtime_context().gcs_address)
 
 
 def many_rows(tiny: Collaboration, count: int) -> None:
@@ -54,7 +49,7 @@ def drive(config: Path, run: Path, address: str) -> None:
 def test_a_scoring_that_is_killed_again_and_again_goes_on_where_it_was(tiny: Collaboration, tmp_path: Path) -> None:
     many_rows(tiny, 400)
     run, rng = tmp_path / "run", random.Random(0)
-    moments = sorted(rng.sample(range(1, 250), 5))  # files, of about 300 in the end
+    moments = sorted(rng.sample(range(1, 250), 3))  # files, of about 300 in the end
     drivers = get_context("forkserver")
     drivers.set_forkserver_preload([score.__module__])  # imported once
     finished: dict[str, int] = {}

@@ -14,12 +14,13 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.model_client import ModelClient, News, Session
-from colllm_ray.decoding.team import AnswerRequest, Team, TeamSpec, member_stepper
+from colllm_ray.decoding.team import Team, member_stepper
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.serving.application import router_application, running
 from colllm_ray.serving.expert_link import ExpertLink
-from colllm_ray.serving.router import router_client
+from colllm_ray.serving.router_client import router_client
 from tests.collaborations import random_collaboration
 from tests.commands import wait_until
 from tests.processes import started_processes

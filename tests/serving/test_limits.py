@@ -16,7 +16,7 @@ import ray
 from ray import serve
 
 from colllm_ray.config import ServingConfig
-from colllm_ray.decoding.team import TeamSpec
+from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.serving.api.keys import take_keys
 from colllm_ray.serving.application import http_application
 from tests.collaborations import random_collaboration

@@ -16,7 +16,7 @@ from colllm_ray.storage import Where, location
 from colllm_ray.training.report import Report
 from colllm_ray.training.run_log import read_reports
 from colllm_ray.training.train import train
-from tests.commands import kill_when, start_colllm
+from tests.commands import kill_when, ray_address, start_colllm
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -37,7 +37,7 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one_on_an_object_s
     tiny = tiny.model_copy(update={"training": training})
     (tmp_path / "long.yaml").write_text(tiny.to_yaml())
     undisturbed = train(tiny, s3_folder)
-    process = start_colllm("train", tmp_path / "long.yaml", "--out", tiny_run)
+    process = start_colllm("train", tmp_path / "long.yaml", "--out", tiny_run, "--address", ray_address())
     kill_when(process, signal.SIGKILL, lambda: len(reports_of(tiny_run)) >= 4)
     assert not (tiny_run / "collaboration").exists()
     resumed = train(tiny, tiny_run)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from colllm_ray.config import Collaboration, TrainingConfig
-from colllm_ray.decoding.team import TeamSpec
+from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.language_model import LanguageModel, weights_revision
+from colllm_ray.engine.language_model import LanguageModel
+from colllm_ray.engine.weights import weights_revision
 from colllm_ray.errors import ColllmError
 from colllm_ray.storage import location
 from colllm_ray.training.run_log import EVENTS, read_reports

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from colllm_ray import __version__
 from colllm_ray.config import ServingConfig
-from colllm_ray.engine.target_scores import GoldScores, Text
+from colllm_ray.engine.text import GoldScores, Text
 from colllm_ray.serving.api import errors, guard, page
 from colllm_ray.serving.api.answers import (
     ChatAnswer,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from colllm_ray.serving.api.answers import Costs, MemberUsage, Usage
-from colllm_ray.serving.router import Chunk
+from colllm_ray.serving.router_client import Chunk
 
 
 class Bill:

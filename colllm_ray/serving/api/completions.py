@@ -8,7 +8,7 @@ from contextlib import aclosing
 from uuid import uuid4
 
 from colllm_ray.data.text import pieces_of
-from colllm_ray.decoding.team import AnswerRequest
+from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.serving.api.answer_text import Piece
 from colllm_ray.serving.api.answers import CompletionAnswer, CompletionChoice, CompletionLogprobs

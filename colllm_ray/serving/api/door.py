@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from colllm_ray.config import ServingConfig
 from colllm_ray.data.chat import encode_prompt
 from colllm_ray.data.text import TokenTexts
-from colllm_ray.decoding.team import AnswerRequest, TeamSpec
+from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import WrittenToken
-from colllm_ray.engine.target_scores import GoldScores, Text
+from colllm_ray.engine.text import GoldScores, Text
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.api.admission import Admission
 from colllm_ray.serving.api.answer_text import AnswerText, Piece
@@ -30,7 +30,7 @@ from colllm_ray.serving.api.requests import AnswerFields, ChatMessage, Extension
 from colllm_ray.serving.api.router_calls import Deadline, answered, streamed, unavailable
 from colllm_ray.serving.api.streams import merged
 from colllm_ray.serving.metrics import IngressMetrics
-from colllm_ray.serving.router import Chunk
+from colllm_ray.serving.router_client import Chunk
 
 HEALTH_S = 5.0
 

@@ -1,0 +1,110 @@
+"""What the parts of a running collaboration agree on, and what may be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from colllm_ray.config import ModelConfig
+from colllm_ray.data.chat import end_tokens
+from colllm_ray.data.tokenizer import shared_tokenizer
+from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.engine.messages import Sampling
+from colllm_ray.engine.weights import shared_context, weights_revision
+from colllm_ray.errors import ColllmError
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """An answer that is wanted.
+
+    `member` lets one model write all of it ("base" or an expert's name); None is the collaboration. `max_tokens` of
+    None allows what the context has left; `eta` of None is the calibrated threshold; `sampling` of None is greedy.
+    With `run_ahead` "auto" the models work ahead of each other where that has paid; the answer is the same. `experts`
+    are those that may write (None: all); one that is lost ends the answer, unless `policy` lets the others go on.
+    `top`: how many of its author's likeliest tokens are told with each token.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int | None = None
+    member: str | None = None
+    eta: float | None = None
+    sampling: Sampling | None = None
+    run_ahead: Literal["auto", "off"] = "auto"
+    experts: tuple[str, ...] | None = None
+    policy: Literal["continue", "fail"] = "fail"
+    ignore_eos: bool = False
+    top: int = 0
+
+
+@dataclass(frozen=True)
+class TeamSpec:
+    """What every part of a running collaboration must agree on, read from the models once."""
+
+    trained: TrainedCollaboration
+    vocab_size: int
+    context: int  # tokens, of the member with the shortest
+    end_tokens: frozenset[int]
+
+    @classmethod
+    def of(cls, trained: TrainedCollaboration) -> TeamSpec:
+        """Raises ColllmError where the members do not share a tokenizer, or the base is not the head's any more."""
+        tokenizer = shared_tokenizer(trained.collaboration)
+        base = trained.collaboration.base
+        if not trained.base_fits(weights_revision(base)):
+            raise ColllmError(f"{base.model}: has other weights than when the head was trained; train it again")
+        return cls(trained, len(tokenizer), shared_context(trained.collaboration), end_tokens(tokenizer))
+
+    @property
+    def name(self) -> str:
+        return self.trained.collaboration.name
+
+    @property
+    def members(self) -> dict[str, ModelConfig]:
+        return self.trained.collaboration.members
+
+    def author_of(self, member: str) -> int:
+        """The member's number among the head's choices. Raises ColllmError for one that is not there."""
+        if member not in self.members:
+            raise ColllmError(f"there is no member {member!r}; there are: {', '.join(self.members)}")
+        return list(self.members).index(member)
+
+    def masked(self, experts: Sequence[str] | None) -> frozenset[int]:
+        """The choices of the head that may not write where these experts may. Raises ColllmError for an unknown one."""
+        if experts is None:
+            return frozenset()
+        allowed = {self.author_of(name) for name in experts}
+        if 0 in allowed:
+            raise ColllmError("'base' is no expert: it may always write")
+        return frozenset(range(1, len(self.members))) - allowed
+
+    def eta(self, request: AnswerRequest) -> float:
+        """The threshold that holds for a request."""
+        return self.trained.calibration.threshold if request.eta is None else request.eta
+
+    def check_text(self, tokens: Sequence[int]) -> None:
+        """Raises ColllmError for a text that is too long for the models, or no text of theirs."""
+        if not tokens:
+            raise ColllmError("a text has no token; it needs one at least")
+        if len(tokens) > self.context:
+            raise ColllmError(f"a text has {len(tokens)} tokens, the models' context is {self.context}")
+        self.check_tokens(tokens)
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Raises ColllmError for tokens that the models do not know."""
+        if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
+            raise ColllmError(f"a text has a token that is none of the vocabulary's {self.vocab_size}")
+
+    def tokens_left(self, request: AnswerRequest) -> int:
+        """How many tokens the answer may have. Raises ColllmError where prompt and answer exceed the context."""
+        if request.member is not None:
+            self.author_of(request.member)
+        self.masked(request.experts)
+        left = self.context - len(request.prompt)
+        if not request.prompt or left < 1 or (request.max_tokens is not None and request.max_tokens > left):
+            raise ColllmError(
+                f"the prompt has {len(request.prompt)} tokens and the answer may have {request.max_tokens or 'any'}; "
+                f"the prompt needs at least one, and the models' context is {self.context} for both"
+            )
+        return left if request.max_tokens is None else request.max_tokens
