@@ -1,4 +1,7 @@
-# Everything runs in .venv, which the first target that needs it makes.
+# Everything runs in .venv, which the first target that needs it makes. Python keeps the modules that it compiles, also
+# where the environment says not to: a hundred processes import the same ones.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +12,6 @@ demo: $(VENV)/installed
 	$(BIN)/colllm demo --out demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m compileall -q benchmarks colllm_ray tests # or a hundred processes do it, each for itself
 	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/installed
@@ -23,5 +25,4 @@ clean:
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores, unlike pip; some files are for other Pythons
 	touch $@
