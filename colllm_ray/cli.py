@@ -65,12 +65,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _serve(args: argparse.Namespace) -> None:
     from colllm_ray.deferral.trained import TrainedCollaboration
-    from colllm_ray.lab.collaboration import trained_lab
     from colllm_ray.ray_session import ray_session
     from colllm_ray.serving.api.keys import take_keys
     from colllm_ray.serving.application import serving_http
 
-    trained = TrainedCollaboration.load(args.collaboration or trained_lab(args.address))
+    trained = TrainedCollaboration.load(args.collaboration or _lab(args.address))
     collaboration = trained.collaboration
     keys = take_keys(collaboration.serving.api_keys)  # before Ray starts processes
     with ray_session(args.address, collaboration), serving_http(trained, args.host, args.port, keys) as url:
@@ -83,17 +82,25 @@ def _serve(args: argparse.Namespace) -> None:
         stop.wait()
 
 
+def _lab(address: str | None) -> Path:
+    from colllm_ray.lab.collaboration import trained_lab
+
+    return trained_lab(address)
+
+
 def _ask(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from colllm_ray.evaluation.colours import coloured_answer
-    from colllm_ray.lab.collaboration import trained_lab
-    from colllm_ray.serving.ask import ask_folder, ask_server
 
     if args.target is not None and args.target.startswith(("http://", "https://")):
+        from colllm_ray.serving.ask_server import ask_server
+
         answer = ask_server(args.target, args.prompt)
     else:
-        answer = ask_folder(args.target or trained_lab(args.address), args.prompt)
+        from colllm_ray.serving.ask_folder import ask_folder
+
+        answer = ask_folder(args.target or _lab(args.address), args.prompt)
     Console().print(coloured_answer(answer.trace, answer.members))
 
 

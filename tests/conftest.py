@@ -14,6 +14,7 @@ from typing import Protocol
 from uuid import uuid4
 
 import pytest
+import ray
 import s3fs
 import torch
 import yaml
@@ -172,6 +173,7 @@ def lab() -> Collaboration:
 @pytest.fixture(scope="session")
 def ray_local(lab: Collaboration) -> Iterator[None]:
     with ray_session(None, lab):
+        ray._private.worker._global_node.kill_log_monitor()  # which looks at hundreds of files ten times a second
         yield
 
 

@@ -20,7 +20,8 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.lab.collaboration import SHIPPED
 from colllm_ray.scoring.score import score
 from colllm_ray.scoring.score_folder import ScoreFolder
-from colllm_ray.serving.ask import ask_folder, ask_server
+from colllm_ray.serving.ask_folder import ask_folder
+from colllm_ray.serving.ask_server import ask_server
 from tests.commands import free_port
 from tests.oracles import brute_force_answer, load_all
 
