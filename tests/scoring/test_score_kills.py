@@ -49,7 +49,7 @@ def drive(config: Path, run: Path, address: str) -> None:
 def test_a_scoring_that_is_killed_again_and_again_goes_on_where_it_was(tiny: Collaboration, tmp_path: Path) -> None:
     many_rows(tiny, 400)
     run, rng = tmp_path / "run", random.Random(0)
-    moments = sorted(rng.sample(range(1, 250), 3))  # files, of about 300 in the end
+    moments = sorted(rng.sample(range(1, 250), 2))  # files, of about 300 in the end
     drivers = get_context("forkserver")
     drivers.set_forkserver_preload([score.__module__])  # imported once
     finished: dict[str, int] = {}
