@@ -44,15 +44,17 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from colllm_ray.deferral.trained import TrainedCollaboration
+
+    trained = TrainedCollaboration.load(args.collaboration)
+
     from rich.console import Console
 
-    from colllm_ray.deferral.trained import TrainedCollaboration
     from colllm_ray.evaluation.evaluate import evaluate
     from colllm_ray.evaluation.report import results_table
     from colllm_ray.ray_session import ray_session
     from colllm_ray.storage import is_local, location, write_whole
 
-    trained = TrainedCollaboration.load(args.collaboration)
     measures = None if args.json is None else location(args.json)
     if measures is not None and is_local(measures) and not measures.parent.is_dir():
         raise ColllmError(f"{measures}: its folder does not exist")
@@ -65,11 +67,13 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _serve(args: argparse.Namespace) -> None:
     from colllm_ray.deferral.trained import TrainedCollaboration
+
+    trained = TrainedCollaboration.load(args.collaboration or _lab(args.address))
+
     from colllm_ray.ray_session import ray_session
     from colllm_ray.serving.api.keys import take_keys
     from colllm_ray.serving.application import serving_http
 
-    trained = TrainedCollaboration.load(args.collaboration or _lab(args.address))
     collaboration = trained.collaboration
     keys = take_keys(collaboration.serving.api_keys)  # before Ray starts processes
     with ray_session(args.address, collaboration), serving_http(trained, args.host, args.port, keys) as url:

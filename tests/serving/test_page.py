@@ -6,14 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Route, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Page, Route, ViewportSize, expect, sync_playwright
 
 from colllm_ray.serving.api.page import FILES
+from tests.serving.tab import Tab, api, ask, colour_numbers, sent_in, together, tokens, wait
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -27,32 +26,11 @@ BEAR = "When did the cave bear die out?"
 DRUG = "What are the active components of Opdualag?"
 POWER = "What is a^3 * a^2 if a = 5?"
 WIDE: ViewportSize = {"width": 1200, "height": 800}
-REFUSED = "Failed to load resource: the server responded with a status of 4"  # which Chromium reports of any refusal
 # Generous: where other processes want the CPUs, each token of an expert waits for its turn.
 TIMEOUT_MS = 120_000
 FIRST_TOKEN_MS = 20_000
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: `chromium` is not on the path")
-
-
-class Tab:
-    """The page, and what must stay empty: its complaints, and requests to other hosts."""
-
-    def __init__(self, page: Page, url: str) -> None:
-        self.page = page
-        self.wrong: list[str] = []
-        self._host = urlsplit(url).netloc
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("request", self._asked)
-
-    def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith(REFUSED):
-            self.wrong.append(message.text)
-
-    def _asked(self, request: Request) -> None:
-        if urlsplit(request.url).netloc != self._host:
-            self.wrong.append(request.url)
 
 
 @pytest.fixture(scope="module")
@@ -81,48 +59,6 @@ def page(tab: Tab) -> Iterator[Page]:
     page.get_by_role("button", name="New conversation").click()
     page.set_viewport_size(WIDE)
     assert tab.wrong == []
-
-
-def ask(page: Page, question: str) -> dict[str, Any]:
-    """Asks, and waits until all answers are there. Returns what was sent first."""
-    page.locator("#question").fill(question)
-    with page.expect_request("**/v1/chat/completions") as sent:
-        page.locator("#send").click()
-    wait(page)
-    return sent_in(sent.value)
-
-
-def sent_in(request: Request) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(request.post_data or "")
-    return fields
-
-
-def wait(page: Page) -> None:
-    expect(page.locator("#announcement")).not_to_be_empty()
-    expect(page.locator("#send")).to_have_text("Ask")
-
-
-def api(url: str, question: str, **fields: object) -> Any:
-    """The choice that the API itself gives."""
-    body = {"messages": [{"role": "user", "content": question}], "logprobs": True, "top_logprobs": 5, **fields}
-    response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
-    return response.raise_for_status().json()["choices"][0]
-
-
-def colour_numbers(url: str) -> dict[str, str]:
-    members = httpx.get(f"{url}/v1/colllm").json()["members"]
-    return {name: str(number) for number, name in enumerate(members)}
-
-
-def tokens(answer: Locator) -> list[tuple[str, str]]:
-    """Text and colour of each token on the page."""
-    found = answer.locator(".token")
-    colours = found.evaluate_all("all => all.map(one => one.parentElement.dataset.colour)")
-    return list(zip(found.all_text_contents(), colours, strict=True))
-
-
-def together(page: Page) -> Locator:
-    return page.locator(".turn:last-child .answer:not(.alone)")
 
 
 def test_the_modules_are_asked_for_at_once() -> None:
