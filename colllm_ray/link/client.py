@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from colllm_ray.engine.messages import Behind, Deliver, Extend, Extended, Failed
 from colllm_ray.link.channel import Channel
 from colllm_ray.link.handshake import client_mac, new_nonce, server_mac
-from colllm_ray.link.wire import Challenge, Close, Hold, Message, Proof, Release, Welcome, WireError
+from colllm_ray.link.wire import Challenge, Close, Hold, Message, Ping, Pong, Proof, Release, Welcome, WireError
+
+SILENCE_S = 10.0
+LOOKS = 4  # at whether anything was heard, within the time after which a silent peer is given up
 
 
 class LinkError(ConnectionError):
@@ -27,10 +30,13 @@ class _Session:
 class LinkConnection(Channel):
     """Made by `open`. Not safe for threads: to be used in the loop that opened it, which also delivers."""
 
-    def __init__(self, address: str, secret: bytes, on_lost: Callable[[], None] | None) -> None:
+    def __init__(self, address: str, secret: bytes, silence_s: float, on_lost: Callable[[], None] | None) -> None:
         super().__init__()
         self._address = address
         self._secret = secret
+        self._silence_s = silence_s
+        self._silent_looks = 0
+        self._looking: asyncio.TimerHandle | None = None
         self._on_lost = on_lost
         self._sessions: dict[str, _Session] = {}
         self._expected_mac: bytes | None = None
@@ -39,13 +45,21 @@ class LinkConnection(Channel):
 
     @classmethod
     async def open(
-        cls, host: str, port: int, secret: bytes, timeout_s: float = 5.0, on_lost: Callable[[], None] | None = None
+        cls,
+        host: str,
+        port: int,
+        secret: bytes,
+        timeout_s: float = 5.0,
+        silence_s: float = SILENCE_S,
+        on_lost: Callable[[], None] | None = None,
     ) -> LinkConnection:
         """Connects, and returns when both ends have proved that they know the secret; raises LinkError.
 
-        `on_lost` is called once, when the connection breaks, before its sessions are told; not where `aclose` ends it.
+        The connection breaks where nothing is heard for `silence_s` while a reply is due: the peer, unless it hangs,
+        says between two of its steps that it is there. `on_lost` is called once, when the connection breaks, before its
+        sessions are told; not where `aclose` ends it.
         """
-        connection = cls(f"{host}:{port}", secret, on_lost)
+        connection = cls(f"{host}:{port}", secret, silence_s, on_lost)
         transport: asyncio.Transport | None = None
         problem: str | None = "given up"
         try:
@@ -79,6 +93,9 @@ class LinkConnection(Channel):
             self._refuse(request, deliver, f"{self._address}: the request cannot be sent: {error}")
             return
         self._sessions[request.session] = _Session(deliver, request.number, 1 + request.draft)
+        if self._looking is None:
+            self._silent_looks = 0
+            self._look_later()
 
     def close_session(self, name: str) -> None:
         """Ends a session; nothing of it is delivered any more."""
@@ -101,7 +118,10 @@ class LinkConnection(Channel):
         await super().aclose()
 
     def received(self, message: Message) -> None:
+        self._silent_looks = 0
         match message:
+            case Pong() if self.is_trusted:
+                pass
             case Extended() | Behind() | Failed() if self.is_trusted:
                 session = self._sessions.get(message.session)
                 if session is not None:  # else it was closed while the reply was under way
@@ -122,6 +142,8 @@ class LinkConnection(Channel):
                 raise WireError(f"{type(message).__name__}: not what a server says now")
 
     def lost(self, fault: str | None) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         if not self.is_trusted:
             if not self._handshake.done():
                 self._handshake.set_result(fault or "closed during the handshake; is the secret the same?")
@@ -134,6 +156,21 @@ class LinkConnection(Channel):
         for name, session in sessions.items():
             if session.due > 0:
                 session.deliver(Failed(name, session.number, self._ending))
+
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(self._silence_s / LOOKS, self._look)
+
+    def _look(self) -> None:
+        """Gives the peer up after several looks rather than a time: this loop may have been busy for as long itself."""
+        self._looking = None
+        if self.closed or not any(session.due > 0 for session in self._sessions.values()):
+            return
+        self._silent_looks += 1
+        if self._silent_looks == LOOKS:
+            self.fail(f"nothing was heard for {self._silence_s:g} s")
+            return
+        self.send(Ping())
+        self._look_later()
 
     def _refuse(self, request: Extend, deliver: Deliver, reason: str) -> None:
         asyncio.get_running_loop().call_soon(deliver, Failed(request.session, request.number, reason))

@@ -11,7 +11,7 @@ from colllm_ray.engine.messages import Deliver, Extend, Failed, Reply
 from colllm_ray.link.channel import MAX_UNSENT, Channel
 from colllm_ray.link.handshake import client_mac, new_nonce, server_mac
 from colllm_ray.link.lease import Leases
-from colllm_ray.link.wire import Challenge, Close, Hold, Message, Proof, Release, Welcome, WireError
+from colllm_ray.link.wire import Challenge, Close, Hold, Message, Ping, Pong, Proof, Release, Welcome, WireError
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,8 @@ class _Connection(Channel):
                 self._server.leases.hold(lease, self)
             case Release(lease=lease):
                 self._server.leases.release(lease, self)
+            case Ping():
+                self.send(Pong())
             case _:
                 raise WireError(f"{type(message).__name__}: not what a client says now")
 

@@ -63,7 +63,17 @@ class Welcome:
     mac: bytes
 
 
-Message = Extend | Close | Hold | Release | Reply | Challenge | Proof | Welcome
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Is anybody there?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Somebody is; what was asked before may still take a while."""
+
+
+Message = Extend | Close | Hold | Release | Reply | Challenge | Proof | Welcome | Ping | Pong
 
 
 def encode(message: Message) -> bytes:
@@ -152,6 +162,10 @@ def _fields(message: Message) -> tuple[object, ...]:
             return "proof", _digest(mac), _digest(nonce)
         case Welcome(mac=mac):
             return "welcome", _digest(mac)
+        case Ping():
+            return ("ping",)
+        case Pong():
+            return ("pong",)
 
 
 def _message(fields: tuple[object, ...]) -> Message:
@@ -192,6 +206,10 @@ def _message(fields: tuple[object, ...]) -> Message:
             return Proof(_digest(mac), _digest(nonce))
         case ("welcome", mac):
             return Welcome(_digest(mac))
+        case ("ping",):
+            return Ping()
+        case ("pong",):
+            return Pong()
         case (str(tag), *rest):
             raise WireError(f"no message {tag[:20]!r} has {len(rest)} such fields")
         case _:

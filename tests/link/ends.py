@@ -10,7 +10,7 @@ from functools import wraps
 from typing import ParamSpec
 
 from colllm_ray.engine.messages import Choice, Deliver, Extend, Extended, Reply
-from colllm_ray.link.client import LinkConnection
+from colllm_ray.link.client import SILENCE_S, LinkConnection
 from colllm_ray.link.handshake import client_mac
 from colllm_ray.link.server import LinkServer
 from colllm_ray.link.wire import Challenge, Message, Proof, decode, encode
@@ -89,8 +89,10 @@ async def serving(
         await server.stop()
 
 
-async def connect(served: Served, on_lost: Callable[[], None] | None = None) -> LinkConnection:
-    return await LinkConnection.open(HOST, served.port, SECRET, on_lost=on_lost)
+async def connect(
+    served: Served, on_lost: Callable[[], None] | None = None, silence_s: float = SILENCE_S
+) -> LinkConnection:
+    return await LinkConnection.open(HOST, served.port, SECRET, silence_s=silence_s, on_lost=on_lost)
 
 
 async def ask(connection: LinkConnection, request: Extend) -> Reply:

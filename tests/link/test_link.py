@@ -210,6 +210,33 @@ async def test_a_broken_connection_fails_what_waits_once() -> None:
 
 
 @in_loop
+async def test_a_peer_that_says_nothing_while_a_reply_is_due_is_given_up() -> None:
+    async with serving(served := Served(waits=True)) as server:
+        connection = await connect(served, silence_s=0.2)
+        answer = asyncio.ensure_future(ask(connection, Extend("s", 0, (1,), number=2)))
+        await until(lambda: len(served.requests) == 1)
+        (peer,) = server.connections
+        peer._transport.pause_reading()
+        assert await answer == Failed("s", 2, f"{served.address}: nothing was heard for 0.2 s")
+
+
+@in_loop
+async def test_a_peer_that_works_for_long_is_waited_for() -> None:
+    async with serving(served := Served(waits=True)) as server:
+        connection = await connect(served, silence_s=0.1)
+        answer = asyncio.ensure_future(ask(connection, Extend("s", 0, (1,))))
+        await asyncio.sleep(0.5)
+        request, deliver = served.requests[0]
+        deliver(echo(request)[0])
+        assert await answer == echo(request)[0]
+        (peer,) = server.connections
+        peer._transport.pause_reading()
+        await asyncio.sleep(0.5)  # nothing is due: silence is right
+        assert not connection.closed
+        await connection.aclose()
+
+
+@in_loop
 async def test_a_connection_closed_from_here_is_not_lost() -> None:
     served = Served(waits=True)
     async with serving(served):

@@ -16,6 +16,8 @@ from colllm_ray.link.wire import (
     Decoder,
     Hold,
     Message,
+    Ping,
+    Pong,
     Proof,
     Release,
     Welcome,
@@ -60,6 +62,8 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Challenge, digests),
     st.builds(Proof, digests, digests),
     st.builds(Welcome, digests),
+    st.builds(Ping),
+    st.builds(Pong),
 )
 
 
@@ -103,7 +107,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=10,
 )
-tags = st.sampled_from("extend extended behind failed close hold release challenge proof welcome".split())
+tags = st.sampled_from("extend extended behind failed close hold release challenge proof welcome ping pong".split())
 
 
 @given(tags, st.lists(plain, max_size=8))
