@@ -13,7 +13,8 @@ from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.engine.messages import Choice, Deliver, Extend, Extended
 from colllm_ray.link.server import LinkServer
-from colllm_ray.serving.application import QUIET, running
+from colllm_ray.serving.application import running
+from colllm_ray.serving.deployments import QUIET
 from colllm_ray.serving.expert import Expert
 from colllm_ray.serving.expert_link import ExpertLink
 

@@ -23,7 +23,8 @@ from colllm_ray.decoding.written import Terms, WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.stepper import StepTimes
-from colllm_ray.serving.application import replica_options, running
+from colllm_ray.serving.application import running
+from colllm_ray.serving.deployments import ALL, replica_options
 from colllm_ray.serving.expert import Expert
 from colllm_ray.serving.router import Router
 from colllm_ray.serving.router_client import router_client
@@ -164,11 +165,12 @@ def served(spec: TeamSpec, script: Script | None) -> Iterator[Served]:
     collaboration = spec.trained.collaboration
     experts = [
         serve.deployment(MeasuredExpert)
-        .options(name=f"Expert-{config.name}", **replica_options(config))
+        .options(name=f"Expert-{config.name}", max_ongoing_requests=ALL, **replica_options(config, spec.serving))
         .bind(script, author, config, spec.name, spec.vocab_size, spec.context)
         for author, config in enumerate(collaboration.experts, start=1)
     ]
-    router = serve.deployment(MeasuredRouter).options(**replica_options(collaboration.base))
+    options = replica_options(collaboration.base, spec.serving)
+    router = serve.deployment(MeasuredRouter).options(max_ongoing_requests=ALL, **options)
     name = f"{collaboration.name}-benchmark"
     with running(router.bind(script, spec, *experts), name) as handle:
         yield Served(name, handle, [config.name for config in collaboration.experts])

@@ -5,7 +5,7 @@ One file for each section of the YAML; every field says what it means. This room
 
 from colllm_ray.config.collaboration import INGRESS_CPUS, RESERVED_NAMES, Collaboration
 from colllm_ray.config.data import DataConfig, DatasetSource, RowPart, Source
-from colllm_ray.config.models import ExpertConfig, ModelConfig
+from colllm_ray.config.models import AutoscalingConfig, ExpertConfig, ModelConfig
 from colllm_ray.config.scoring import ScoringConfig
 from colllm_ray.config.serving import ServingConfig
 from colllm_ray.config.training import BaseTrainingConfig, LoraConfig, TrainingConfig
@@ -13,6 +13,7 @@ from colllm_ray.config.training import BaseTrainingConfig, LoraConfig, TrainingC
 __all__ = [
     "INGRESS_CPUS",
     "RESERVED_NAMES",
+    "AutoscalingConfig",
     "BaseTrainingConfig",
     "Collaboration",
     "DataConfig",

@@ -72,7 +72,8 @@ class Collaboration(Section):
     def reserved_cpus(self) -> int:
         """CPUs with which every stage of it fits into a Ray of one node."""
         members = self.members.values()
-        serving = INGRESS_CPUS * self.serving.ingresses + sum(config.num_cpus * config.replicas for config in members)
+        serving = sum(config.num_cpus * config.most_replicas for config in members)
+        serving += INGRESS_CPUS * self.serving.ingresses
         scoring = sum(config.num_cpus * config.scorers for config in members)
         return math.ceil(max(serving, scoring, self.training.reserved_cpus))
 

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from colllm_ray.config.section import Name, Section
+
+
+class AutoscalingConfig(Section):
+    """How many copies serve, by the sessions that they hold."""
+
+    min: int = Field(1, ge=0, description="Copies that always run; 0 stops the last one where nobody asks for it.")
+    max: int = Field(ge=1, description="Copies that run at most.")
+    sessions: float = Field(gt=0, description="Answers that each copy should hold, on average.")
+    up_after_s: float = Field(5.0, ge=0, description="Seconds for which there must be more before a copy is started.")
+    down_after_s: float = Field(120.0, ge=0, description="Seconds for which there must be less before one is stopped.")
+    to_zero_after_s: float | None = Field(
+        None, ge=0, description="The same before the last one is stopped; `down_after_s` by default."
+    )
+    average_s: float = Field(10.0, gt=0, description="Seconds over which sessions are averaged.")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> AutoscalingConfig:
+        if self.max < self.min:
+            raise ValueError(f"max: {self.max} copies are fewer than min, {self.min}")
+        return self
 
 
 class ModelConfig(Section):
@@ -24,8 +44,21 @@ class ModelConfig(Section):
     )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Off: refuse it.")
     num_cpus: float = Field(0.5, gt=0, description="CPUs that Ray reserves for one copy.")
-    num_gpus: float = Field(0.0, ge=0, le=1, description="GPUs that Ray reserves for one copy; 0 runs it on the CPU.")
-    replicas: int = Field(1, ge=1, description="Copies of it that serve.")
+    num_gpus: float = Field(
+        0.0, ge=0, description="GPUs that Ray reserves for one copy, which is spread over them; 0 runs it on the CPU."
+    )
+    memory_gib: float | None = Field(None, gt=0, description="Main memory that Ray reserves for one copy, in GiB.")
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="Custom resources of Ray's nodes that one copy takes, by name."
+    )
+    labels: dict[str, str] = Field(
+        {},
+        description="Labels that a node must have, as Ray's label selectors say it: `ray.io/accelerator-type: H100`, "
+        "`ray.io/node-id: ..`, or those of `ray start --labels`; `!value`, `in(a, b)` and `!in(a, b)` work too.",
+    )
+    replicas: int = Field(1, ge=1, description="Copies of it that serve; or `autoscaling`.")
+    autoscaling: AutoscalingConfig | None = Field(None, description="Between how many copies serve, instead.")
+    max_per_node: int | None = Field(None, ge=1, description="Copies that serve from one node at most.")
     scorers: int = Field(1, ge=1, description="Copies of it that score, side by side.")
     batch_tokens: int | None = Field(
         None, ge=1, description="Tokens in one forward pass of its scoring; `scoring.batch_tokens` by default."
@@ -34,9 +67,38 @@ class ModelConfig(Section):
     reuse_prefixes: bool = Field(True, description="Keep what ended answers took in, for those that begin alike.")
     max_sessions: int = Field(256, ge=1, description="Answers whose KV cache one serving copy keeps at once.")
 
+    @model_validator(mode="after")
+    def _gpus_are_shared_or_whole(self) -> ModelConfig:
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            raise ValueError(f"num_gpus: {self.num_gpus:g} must be a share of one GPU, or whole ones")
+        return self
+
+    @model_validator(mode="after")
+    def _copies_are_counted_once(self) -> ModelConfig:
+        if self.autoscaling is not None and "replicas" in self.model_fields_set:
+            raise ValueError("replicas: `autoscaling` says how many there are; leave out one of them")
+        return self
+
     @property
     def device(self) -> str:
         return "cuda" if self.num_gpus > 0 else "cpu"
+
+    @property
+    def most_replicas(self) -> int:
+        """Copies that serve at the same time."""
+        return self.replicas if self.autoscaling is None else self.autoscaling.max
+
+    @property
+    def reserved(self) -> dict[str, Any]:
+        """What one copy reserves and where, as the options of a Ray actor."""
+        options: dict[str, Any] = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        if self.memory_gib is not None:
+            options["memory"] = int(self.memory_gib * 2**30)
+        if self.resources:
+            options["resources"] = dict(self.resources)
+        if self.labels:
+            options["label_selector"] = dict(self.labels)
+        return options
 
 
 class ExpertConfig(ModelConfig):
@@ -45,4 +107,9 @@ class ExpertConfig(ModelConfig):
     name: Name = Field(description="What the expert is called.")
     price: float = Field(
         0.0, ge=0, description="Nats by which its log-prob must exceed the base's for training to defer."
+    )
+    silence_s: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds without a sign of life after which a copy is given up as hung; above its longest step.",
     )

@@ -21,6 +21,17 @@ class ServingConfig(Section):
         256, ge=0, description="Answers that wait; requests for more are refused, with status 429."
     )
     timeout_s: float = Field(600.0, gt=0, description="Seconds from a request to the end of its answer.")
+    wait_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds that an answer waits for an expert of which no copy runs, where the request does not say.",
+    )
+    drain_s: float = Field(
+        60.0, ge=0, description="Seconds that a copy which is to stop waits for the answers that need it."
+    )
+    surge: bool = Field(
+        False, description="In an update, start new copies before old ones stop: it needs room for both."
+    )
     max_body_bytes: int = Field(4 * 2**20, ge=1, description="Size of a request.")
     cors_origins: tuple[str, ...] = Field((), description="Web sites, as `https://host`, whose pages may ask.")
     page: bool = Field(True, description="Whether `/` shows the page.")

@@ -27,6 +27,13 @@ class ModelClient(Protocol):
     def close_session(self, session: str) -> None: ...
 
 
+class Member(ModelClient, Protocol):
+    """A model of which there may be no copy at times."""
+
+    def within(self, wait_s: float) -> ModelClient:
+        """The same for those who wait so many seconds for a copy, and no longer."""
+
+
 class ModelFailedError(Exception):
     """A model could not go on with an answer."""
 

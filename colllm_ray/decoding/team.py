@@ -10,7 +10,7 @@ from colllm_ray.config import ModelConfig
 from colllm_ray.decoding.account import Account
 from colllm_ray.decoding.given import given, given_alone
 from colllm_ray.decoding.loop import decode, decode_alone
-from colllm_ray.decoding.model_client import ModelClient
+from colllm_ray.decoding.model_client import Member
 from colllm_ray.decoding.pace import Pace
 from colllm_ray.decoding.run_ahead import decode_ahead
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
@@ -25,7 +25,7 @@ from colllm_ray.errors import ColllmError
 class Team:
     """Answers requests with clients in the order of the head's choices: the base first."""
 
-    def __init__(self, spec: TeamSpec, clients: Sequence[ModelClient]) -> None:
+    def __init__(self, spec: TeamSpec, clients: Sequence[Member]) -> None:
         self.spec = spec
         self.clients = tuple(clients)
         self._pace = Pace(len(clients) - 1)
@@ -51,10 +51,10 @@ class Team:
             needs_all=request.policy == "fail",
         )
         eta = self.spec.eta(request)
-        base, *experts = self.clients
+        base, *experts = (client.within(request.wait_s) for client in self.clients)
         if request.member is not None:
             author = self.spec.author_of(request.member)
-            return decode_alone(self.clients[author], author, request.prompt, terms, account)
+            return decode_alone((base, *experts)[author], author, request.prompt, terms, account)
         if request.run_ahead == "off" or not any(expert.works_beside for expert in experts):
             return decode(base, experts, request.prompt, eta, terms, account)
         return decode_ahead(base, experts, request.prompt, eta, terms, self._pace, account)
@@ -65,11 +65,12 @@ class Team:
         Raises ColllmError for a prompt that is too long, ModelFailedError.
         """
         self.spec.check_text(request.prompt)
+        clients = [client.within(request.wait_s) for client in self.clients]
         if request.member is not None:
             author = self.spec.author_of(request.member)
-            return await given_alone(self.clients[author], author, request.prompt, request.top)
+            return await given_alone(clients[author], author, request.prompt, request.top)
         masked = self.spec.masked(request.experts)
-        return await given(self.clients, request.prompt, self.spec.eta(request), masked, request.top)
+        return await given(clients, request.prompt, self.spec.eta(request), masked, request.top)
 
 
 def member_stepper(config: ModelConfig, vocab_size: int, context: int) -> Stepper:

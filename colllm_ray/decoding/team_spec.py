@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from colllm_ray.config import ModelConfig
+from colllm_ray.config import ModelConfig, ServingConfig
 from colllm_ray.data.chat import end_tokens
 from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.deferral.trained import TrainedCollaboration
@@ -22,8 +22,8 @@ class AnswerRequest:
     `member` lets one model write all of it ("base" or an expert's name); None is the collaboration. `max_tokens` of
     None allows what the context has left; `eta` of None is the calibrated threshold; `sampling` of None is greedy.
     With `run_ahead` "auto" the models work ahead of each other where that has paid; the answer is the same. `experts`
-    are those that may write (None: all); one that is lost ends the answer, unless `policy` lets the others go on.
-    `top`: how many of its author's likeliest tokens are told with each token.
+    are those that may write (None: all); one that is lost, as no copy of it can be reached for `wait_s`, ends the
+    answer, unless `policy` lets the others go on. `top`: how many of its author's likeliest tokens are told with each.
     """
 
     prompt: tuple[int, ...]
@@ -34,6 +34,7 @@ class AnswerRequest:
     run_ahead: Literal["auto", "off"] = "auto"
     experts: tuple[str, ...] | None = None
     policy: Literal["continue", "fail"] = "fail"
+    wait_s: float = 60.0
     ignore_eos: bool = False
     top: int = 0
 
@@ -59,6 +60,10 @@ class TeamSpec:
     @property
     def name(self) -> str:
         return self.trained.collaboration.name
+
+    @property
+    def serving(self) -> ServingConfig:
+        return self.trained.collaboration.serving
 
     @property
     def members(self) -> dict[str, ModelConfig]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from colllm_ray.engine.engine import Engine
-from colllm_ray.engine.messages import Deliver, Extend, Extended, Failed
+from colllm_ray.engine.messages import Deliver, Extend, Extended, Failed, Reply
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Stepper:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.times = StepTimes()
+        self.failed_steps = 0  # since the last one that went well
         self._waiting: dict[str, _Waiting] = {}  # by session, the oldest first
         self._scheduled = False
 
@@ -58,6 +62,10 @@ class Stepper:
             request = replace(request, start=older.request.start, tokens=kept + request.tokens)
         self._waiting[session] = _Waiting(request, deliver, time.perf_counter())
         self._schedule()
+
+    def within(self, wait_s: float) -> Stepper:  # noqa: ARG002
+        """Itself: nobody waits for a model that is in the same process."""
+        return self
 
     def close_session(self, session: str) -> None:
         """Ends a session; what it still waited for is given up."""
@@ -76,12 +84,7 @@ class Stepper:
             return
         requests = [self._chunk(waiting.request) for waiting in batch]
         begin = time.perf_counter()
-        try:
-            replies = self.engine.extend(requests)
-        except Exception as error:
-            logger.exception("a step over %d sessions failed", len(batch))
-            reason = f"{type(error).__name__}: {error}"
-            replies = [Failed(request.session, request.number, reason) for request in requests]
+        replies = self._extend(requests)
         end = time.perf_counter()
         self.times.seconds += end - begin
         self.times.steps += 1
@@ -97,6 +100,26 @@ class Stepper:
                 if isinstance(reply, Extended) and waiting.request.draft:
                     self._go_on(waiting, reply)
         self._schedule()
+
+    def _extend(self, requests: Sequence[Extend]) -> list[Reply]:
+        """One step; one for which there is no memory is taken in two halves."""
+        try:
+            replies = self.engine.extend(requests)
+        except torch.OutOfMemoryError as error:
+            if len(requests) > 1:
+                half = len(requests) // 2
+                return self._extend(requests[:half]) + self._extend(requests[half:])
+            return self._failed(requests, error)
+        except Exception as error:  # noqa: BLE001 (each session is told, whatever it is)
+            return self._failed(requests, error)
+        self.failed_steps = 0
+        return replies
+
+    def _failed(self, requests: Sequence[Extend], error: Exception) -> list[Reply]:
+        logger.error("a step over %d sessions failed", len(requests), exc_info=error)
+        self.failed_steps += 1
+        reason = f"{type(error).__name__}: {error}"
+        return [Failed(request.session, request.number, reason) for request in requests]
 
     def _chunk(self, request: Extend) -> Extend:
         """As much of the request as one step takes in."""

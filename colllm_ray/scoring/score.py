@@ -97,12 +97,12 @@ class _Work:
         """Scores the shards, a row each, with as many copies of the model as the configuration says."""
         rows = [{"shard": index} for index in shards]
         config = self.task.config
+        reserved = config.reserved if self.task.from_serve is None else {"num_cpus": config.num_cpus}
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             Scorer,
             fn_constructor_args=(self.task,),
             compute=ray.data.ActorPoolStrategy(size=min(config.scorers, len(rows))),
-            num_cpus=config.num_cpus,
-            num_gpus=config.num_gpus if self.task.from_serve is None else 0,
+            **reserved,
         )
 
 

@@ -10,47 +10,25 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import LoggingConfig
 
-from colllm_ray.config import INGRESS_CPUS, ModelConfig
 from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
+from colllm_ray.serving import deployments
 from colllm_ray.serving.api.keys import KeyHashes
-from colllm_ray.serving.expert import Expert
-from colllm_ray.serving.ingress import Ingress
-from colllm_ray.serving.router import Router
+from colllm_ray.serving.deployments import QUIET
 from colllm_ray.serving.router_client import router_client
-
-QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
-ONE_LINE_A_REQUEST = LoggingConfig(encoding="JSON", enable_access_log=False)
-ROOM_TO_ASK = 16  # calls of a router whose sessions are all taken, such as whether it is well
-ALL = 100_000  # requests that an ingress takes in: it says itself how many answers may wait
 
 
 def router_application(spec: TeamSpec) -> serve.Application:
-    """Router and experts, each with the resources that its model's configuration asks for."""
-    experts = [
-        Expert.options(  # type: ignore[attr-defined]
-            name=f"Expert-{expert.name}",
-            **replica_options(expert),
-        ).bind(expert, spec.name, spec.vocab_size, spec.context)
-        for expert in spec.trained.collaboration.experts
-    ]
-    options = replica_options(spec.trained.collaboration.base)
-    options["max_ongoing_requests"] = spec.trained.collaboration.base.max_sessions + ROOM_TO_ASK
-    return Router.options(**options).bind(spec, *experts)  # type: ignore[attr-defined]
+    """Router and experts."""
+    experts = [deployments.expert(spec, config) for config in spec.trained.collaboration.experts]
+    return deployments.router(spec, *experts)
 
 
 def http_application(spec: TeamSpec, keys: KeyHashes) -> serve.Application:
     """The router application behind its ingress."""
-    ingress = Ingress.options(  # type: ignore[attr-defined]
-        num_replicas=spec.trained.collaboration.serving.ingresses,
-        ray_actor_options={"num_cpus": INGRESS_CPUS},
-        max_ongoing_requests=ALL,
-        logging_config=ONE_LINE_A_REQUEST,
-    )
-    return ingress.bind(spec, keys, router_application(spec))
+    return deployments.ingress(spec, keys, router_application(spec))
 
 
 @contextmanager
@@ -106,13 +84,3 @@ def _serve_is_running() -> bool:
     except ValueError:
         return False
     return True
-
-
-def replica_options(config: ModelConfig) -> dict[str, object]:
-    """What Serve needs to know about a model's deployment."""
-    return {
-        "num_replicas": config.replicas,
-        "max_ongoing_requests": config.max_sessions,
-        "ray_actor_options": {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
-        "logging_config": QUIET,
-    }

@@ -17,6 +17,7 @@ from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.engine.weights import weights_revision, weights_stamp
 from colllm_ray.errors import ColllmError
 from colllm_ray.link.server import LinkServer
+from colllm_ray.serving.health import check_engine
 from colllm_ray.serving.metrics import EngineMetrics
 
 # Steps of niceness. Of CPUs that they share the base gets most, because every answer waits for it at every token.
@@ -47,6 +48,10 @@ class Expert:
         self._secret = secrets.token_bytes(32)
         self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
         self._port: asyncio.Task[int] | None = None  # of the link, which needs a running loop to start
+
+    async def check_health(self) -> None:
+        """Lets Serve start this replica again where its engine hangs, or fails at whatever it is asked."""
+        check_engine(self._stepper)
 
     async def times(self) -> StepTimes:
         """What this replica's engine did so far."""

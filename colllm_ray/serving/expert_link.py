@@ -8,37 +8,48 @@ from dataclasses import dataclass
 
 from ray.serve.handle import DeploymentHandle
 
+from colllm_ray.decoding.model_client import ModelClient
 from colllm_ray.engine.messages import Deliver, Extend, Failed, Reply
+from colllm_ray.link.client import SILENCE_S
 from colllm_ray.serving.lease import Lease, Leases, NoReplicaError
 
 logger = logging.getLogger(__name__)
+
+WAIT_S = 60.0  # about what Serve needs to start a replica
+FAILURES = 5  # one after the other, after which no further replica is tried: the question may be what breaks them
 
 
 @dataclass
 class _Session:
     request: Extend  # the latest
     deliver: Deliver
+    wait_s: float
     lease: Lease | None = None
     opening: asyncio.Task[None] | None = None
+    failures: int = 0
 
 
 class ExpertLink:
     """A `ModelClient` for an `Expert` deployment.
 
-    A session keeps to one replica. Where that is lost, the session goes on with another one, which answers `Behind`
-    and is sent the text. Not safe for threads.
+    A session keeps to one replica. Where that is lost, hangs or fails, the session goes on with another one, which
+    answers `Behind` and is sent the text. Not safe for threads.
     """
 
     works_beside = True
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._leases = Leases(handle)
+    def __init__(self, handle: DeploymentHandle, silence_s: float = SILENCE_S) -> None:
+        self._leases = Leases(handle, silence_s)
         self._sessions: dict[str, _Session] = {}
 
-    def post(self, request: Extend, deliver: Deliver) -> None:
+    def within(self, wait_s: float) -> ModelClient:
+        """The same for those who wait so long for a replica, in seconds, where there is none."""
+        return _Within(self, wait_s)
+
+    def post(self, request: Extend, deliver: Deliver, wait_s: float = WAIT_S) -> None:
         session = self._sessions.get(request.session)
         if session is None:
-            session = _Session(request, deliver, lease=self._leases.take_idle())
+            session = _Session(request, deliver, wait_s, lease=self._leases.take_idle())
             self._sessions[request.session] = session
         else:
             session.request, session.deliver = request, deliver
@@ -62,7 +73,7 @@ class ExpertLink:
 
     async def _open(self, session: _Session) -> None:
         try:
-            session.lease = await self._leases.open()
+            session.lease = await self._leases.open(session.wait_s)
         except NoReplicaError as error:
             session.deliver(Failed(session.request.session, session.request.number, str(error)))
         else:
@@ -74,9 +85,30 @@ class ExpertLink:
         session = self._sessions.get(reply.session)
         if session is None:
             return
-        if isinstance(reply, Failed) and session.lease is not None and session.lease.connection.closed:
-            logger.warning("%s; the session goes on with another replica", reply.reason)
-            session.lease = None
-            self._send(session)
-        else:
+        if not isinstance(reply, Failed):
+            session.failures = 0
             session.deliver(reply)
+            return
+        session.failures += 1
+        if session.lease is not None:
+            session.lease.connection.close_session(reply.session)
+            self._leases.drop(session.lease)
+            session.lease = None
+        if session.failures == FAILURES:
+            session.deliver(reply)
+        else:
+            logger.warning("%s; the session goes on with another replica", reply.reason)
+            self._send(session)
+
+
+@dataclass(frozen=True)
+class _Within:
+    link: ExpertLink
+    wait_s: float
+    works_beside = True
+
+    def post(self, request: Extend, deliver: Deliver) -> None:
+        self.link.post(request, deliver, self.wait_s)
+
+    def close_session(self, session: str) -> None:
+        self.link.close_session(session)

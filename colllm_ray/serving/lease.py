@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
+from time import monotonic
 from uuid import uuid4
 
 from ray.exceptions import RayError
@@ -13,8 +15,12 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from colllm_ray.link.client import LinkConnection, LinkError
 from colllm_ray.serving.expert import ReplicaAddress
 
+logger = logging.getLogger(__name__)
+
 LINGER_S = 2.0  # an unused lease is kept that long: opening one costs as much as several tokens
-WITHIN_S = 60.0  # to find a replica, where none answers: about what Serve needs to start another one
+LONGEST_S = 10.0  # an older one serves no further session: Serve wants to fill new replicas and to empty old ones
+LEAST_WAIT_S = 1.0  # in which a replica that runs is found
+WARM_S = 120.0  # for which a replica is asked for although nobody waits for it
 RETRY_S = 0.2
 
 
@@ -25,6 +31,7 @@ class Lease:
     name: str
     connection: LinkConnection
     stream: DeploymentResponseGenerator
+    since: float  # on the clock of `monotonic`
 
 
 class NoReplicaError(Exception):
@@ -32,11 +39,16 @@ class NoReplicaError(Exception):
 
 
 class Leases:
-    """Leases of one expert's replicas; a lease that is given back serves the next session."""
+    """Leases of one expert's replicas; a lease that is given back serves the next session.
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    A replica that says nothing for `silence_s`, although it should, is given up as hung.
+    """
+
+    def __init__(self, handle: DeploymentHandle, silence_s: float) -> None:
         self._handle = handle.options(stream=True)
+        self._silence_s = silence_s
         self._idle: list[Lease] = []
+        self._warming: asyncio.Task[Lease] | None = None  # that nobody waits for any more
         self._connections: dict[ReplicaAddress, asyncio.Task[LinkConnection]] = {}
 
     def take_idle(self) -> Lease | None:
@@ -47,27 +59,68 @@ class Leases:
                 return lease
         return None
 
-    async def open(self) -> Lease:
-        """A new one, wherever Serve places it. Raises NoReplicaError."""
-        problem: Exception | None = None
+    async def open(self, wait_s: float) -> Lease:
+        """A new one, wherever Serve places it. Raises NoReplicaError where that takes longer than `wait_s`.
+
+        Where others have waited in vain a moment ago, `wait_s` may be 0; else it is a second at least.
+        """
+        is_known_cold = self._warming is not None and not self._warming.done()
+        wait_s = wait_s if is_known_cold else max(wait_s, LEAST_WAIT_S)
+        opening = asyncio.create_task(self._open())
         try:
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    try:
-                        return await self._open()
-                    except (RayError, RayServeException, LinkError) as error:
-                        problem = error  # the replica that Serve chose has just died: the next one
-                        await asyncio.sleep(RETRY_S)
+            async with asyncio.timeout(wait_s):
+                return await asyncio.shield(opening)
         except TimeoutError:
-            name = self._handle.deployment_name
-            raise NoReplicaError(f"{name}: no replica within {WITHIN_S:g} s: {problem or 'all are busy'}") from problem
+            raise NoReplicaError(f"{self._handle.deployment_name}: no replica within {wait_s:g} s") from None
+        finally:
+            if not opening.done():
+                self._let_warm(opening)
 
     def give_back(self, lease: Lease) -> None:
         """Keeps it for the next session, for a while."""
+        if monotonic() - lease.since > LONGEST_S:
+            lease.connection.release(lease.name)
+            return
         self._idle.append(lease)
         asyncio.get_running_loop().call_later(LINGER_S, self._end_if_idle, lease)
 
+    def drop(self, lease: Lease) -> None:
+        """Ends it at once: no other session should come to this replica."""
+        lease.connection.release(lease.name)
+
+    def _let_warm(self, opening: asyncio.Task[Lease]) -> None:
+        """Nobody waits for it any more, but the next one should find a replica."""
+        if self._warming is not None and not self._warming.done():
+            opening.cancel()
+            return
+        self._warming = opening
+        end = asyncio.get_running_loop().call_later(WARM_S, opening.cancel)
+
+        def keep(done: asyncio.Task[Lease]) -> None:
+            end.cancel()
+            if not done.cancelled():
+                self.give_back(done.result())
+
+        opening.add_done_callback(keep)
+
     async def _open(self) -> Lease:
+        """Tries until it has one."""
+        while True:
+            try:
+                async with asyncio.timeout(self._silence_s):
+                    return await self._try()
+            except TimeoutError:
+                pass  # Serve has none that runs, or has chosen one that hangs: it may choose another now
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():  # else it is Serve's word for a replica that stops
+                    raise
+                await asyncio.sleep(RETRY_S)
+            except (RayError, RayServeException, LinkError) as error:
+                logger.info("%s: a replica could not be reached: %s", self._handle.deployment_name, error)
+                await asyncio.sleep(RETRY_S)  # it has just died: the next one
+
+    async def _try(self) -> Lease:
         name = uuid4().hex
         stream = self._handle.hold.remote(name)
         try:
@@ -77,13 +130,13 @@ class Leases:
         except BaseException:
             stream.cancel()
             raise
-        return Lease(name, connection, stream)
+        return Lease(name, connection, stream, monotonic())
 
     async def _connect(self, address: ReplicaAddress) -> LinkConnection:
         """The connection to a replica, which all leases there share."""
         task = self._connections.get(address)
         if task is None or (task.done() and (task.exception() or task.result().closed)):
-            opening = LinkConnection.open(address.host, address.port, address.secret)
+            opening = LinkConnection.open(address.host, address.port, address.secret, silence_s=self._silence_s)
             task = self._connections[address] = asyncio.create_task(opening)
         return await asyncio.shield(task)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -18,8 +18,9 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.engine.text import GoldScores, Text
 from colllm_ray.serving.expert_link import ExpertLink
+from colllm_ray.serving.health import check_engine
 from colllm_ray.serving.metrics import BASE, EngineMetrics, Outcome, RouterMetrics
-from colllm_ray.serving.router_client import Chunk
+from colllm_ray.serving.router_client import SIGN_S, Chunk
 
 TEXTS_AT_ONCE = 16  # that one member scores, so that answers find room beside them
 FLUSH_S = 0.02  # tokens that are written within this time travel together: an item of a stream costs about a token
@@ -38,9 +39,14 @@ class Router:
             for name, config in spec.members.items()
         }
         self._base = base_stepper(spec)
-        self._team = Team(spec, [self._base, *(ExpertLink(expert) for expert in experts)])
+        silences = (config.silence_s for config in spec.trained.collaboration.experts)
+        self._team = Team(spec, [self._base, *map(ExpertLink, experts, silences)])
         self._metrics = RouterMetrics(spec.name, list(spec.members))
         self._base_metrics = EngineMetrics(spec.name, BASE)
+
+    async def check_health(self) -> None:
+        """Lets Serve start this replica again where the base's engine hangs, or fails at whatever it is asked."""
+        check_engine(self._base)
 
     async def times(self) -> StepTimes:
         """What this replica's engine did so far."""
@@ -57,7 +63,10 @@ class Router:
         return tuple(tokens)
 
     async def stream(self, request: AnswerRequest) -> AsyncIterator[Chunk]:
-        """The tokens of an answer as they are written, the first at once; to be called as a stream."""
+        """The tokens of an answer as they are written, the first at once; to be called as a stream.
+
+        Something comes every `SIGN_S` at least.
+        """
         account = Account()
         unsent: list[WrittenToken] = []
         news = News()
@@ -66,17 +75,22 @@ class Router:
             unsent.append(token)
             news.tell()
 
+        def chunk() -> Chunk:
+            tokens = tuple(unsent)
+            unsent.clear()
+            return Chunk(tokens, account.calls(len(self._team.clients)), tuple(account.lost))
+
         writing = asyncio.create_task(self._write(request, keep, account))
         writing.add_done_callback(lambda _: news.tell())
         try:
+            yield chunk()
             finished = False
             while not finished:
-                await news.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SIGN_S):
+                        await news.wait()
                 finished = writing.done()
-                if unsent or finished:
-                    tokens = tuple(unsent)
-                    unsent.clear()
-                    yield Chunk(tokens, account.calls(len(self._team.clients)), tuple(account.lost))
+                yield chunk()
                 if not finished:
                     await asyncio.wait([writing], timeout=FLUSH_S)
                     news.tell()

@@ -8,11 +8,15 @@ from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.written import WrittenToken
 
+SIGN_S = 3.0  # from one sign of life of a router to the next
+SILENCE_S = 20.0  # without one, after which it is given up as hung
+
 
 @dataclass(frozen=True)
 class Chunk:
     """Tokens of an answer that follow those of the chunk before, and what the answer has cost so far.
 
+    One without tokens says that the router is there.
     calls: questions to each of the members, in the order of the head's choices; lost: the experts that failed under it.
     """
 

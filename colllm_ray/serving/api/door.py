@@ -26,11 +26,11 @@ from colllm_ray.serving.api.answers import Reason
 from colllm_ray.serving.api.attribution import Tracer
 from colllm_ray.serving.api.bill import Bill
 from colllm_ray.serving.api.errors import ApiError
+from colllm_ray.serving.api.lasting import lasting, lasting_answer
 from colllm_ray.serving.api.requests import AnswerFields, ChatMessage, Extension
 from colllm_ray.serving.api.router_calls import Deadline, answered, streamed, unavailable
 from colllm_ray.serving.api.streams import merged
 from colllm_ray.serving.metrics import IngressMetrics
-from colllm_ray.serving.router_client import Chunk
 
 HEALTH_S = 5.0
 
@@ -114,6 +114,7 @@ class Door:
             run_ahead=ours.run_ahead,
             experts=None if ours.experts is None else tuple(ours.experts),
             policy=ours.policy,
+            wait_s=self.spec.serving.wait_s if ours.wait_s is None else ours.wait_s,
             ignore_eos=fields.ignore_eos,
             top=top,
         )
@@ -172,42 +173,48 @@ class Door:
         text = AnswerText(self.tokenizer, stops)
         last: WrittenToken | None = None
         lost: tuple[int, ...] = ()
-        async with self.admission.place(deadline):
-            stream = streamed(self._router.options(stream=True).stream.remote(request), deadline)
-            async with aclosing(cast(AsyncGenerator[Chunk, None], stream)) as chunks:
-                async for chunk in chunks:
-                    before = text.tokens
-                    pieces = text.add(chunk.tokens)
-                    bill.saw(answer, chunk, text.tokens - before)
-                    lost = chunk.lost
-                    if chunk.tokens:
-                        last = chunk.tokens[-1]
-                    if text.stopped:
-                        yield Part(pieces, "stop", lost)
-                        return
-                    if pieces:
-                        yield Part(pieces)
+        async with (
+            self.admission.place(deadline),
+            aclosing(lasting_answer(self._router, self.spec, request, deadline)) as chunks,
+        ):
+            async for chunk in chunks:
+                before = text.tokens
+                pieces = text.add(chunk.tokens)
+                bill.saw(answer, chunk, text.tokens - before)
+                lost = chunk.lost
+                if chunk.tokens:
+                    last = chunk.tokens[-1]
+                if text.stopped:
+                    yield Part(pieces, "stop", lost)
+                    return
+                if pieces:
+                    yield Part(pieces)
         ended = last is not None and last.token in self.spec.end_tokens and not request.ignore_eos
         yield Part(text.rest(), "stop" if ended else "length", lost)
 
     async def given(self, request: AnswerRequest, deadline: Deadline) -> list[WrittenToken]:
         """The prompt's tokens but for the first, as if they had been written. Raises ColllmError."""
-        tokens: list[WrittenToken] = []
-        async with self.admission.place(deadline):
+
+        async def told() -> list[WrittenToken]:
             stream = streamed(self._router.options(stream=True).given.remote(request), deadline)
             async with aclosing(cast(AsyncGenerator[tuple[WrittenToken, ...], None], stream)) as parts:
-                async for part in parts:
-                    tokens += part
-        return tokens
+                return [token async for part in parts for token in part]
+
+        async with self.admission.place(deadline):
+            return await lasting(told)
 
     async def score(self, member: str, texts: Sequence[Text]) -> list[GoldScores | str]:
         """What a member thinks of given texts, or why it could not score one. Raises ColllmError."""
-        return cast(list[GoldScores | str], await answered(self._router.score.remote(member, texts), self.deadline()))
+        deadline = self.deadline()
+        told = await lasting(lambda: answered(self._router.score.remote(member, texts), deadline))
+        return cast(list[GoldScores | str], told)
 
     async def origin(self, member: str) -> tuple[str, str]:
         """Revision and dtype of a member's weights. Raises ApiError."""
+        deadline = self.deadline()
         try:
-            return cast(tuple[str, str], await answered(self._router.origin.remote(member), self.deadline()))
+            told = await lasting(lambda: answered(self._router.origin.remote(member), deadline))
+            return cast(tuple[str, str], told)
         except ApiError:
             raise
         except ColllmError as error:  # a replica that runs with other weights than lie in their place

@@ -53,6 +53,9 @@ class Extension(Request):
     policy: Literal["continue", "fail"] = Field(
         "continue", description="Whether the answer goes on without an expert that is lost, or fails."
     )
+    wait_s: float | None = Field(
+        None, ge=0, description="Seconds to wait for an expert of which no copy runs, before it counts as lost."
+    )
     run_ahead: Literal["auto", "off"] = Field("auto", description="Whether models work ahead; the answer is the same.")
     trace: bool = Field(True, description="Whether the answer tells of each token who wrote it.")
     doubt: Doubt = Field(Doubt(), description="From where on a token is marked as one to double-check.")

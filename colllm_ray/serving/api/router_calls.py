@@ -46,14 +46,29 @@ async def answered(response: DeploymentResponse, deadline: Deadline) -> object:
         response.cancel()
 
 
-async def streamed(stream: DeploymentResponseGenerator, deadline: Deadline) -> AsyncGenerator[object, None]:
-    """What the router says, item by item; a caller that closes this ends its work. Raises as `answered` does."""
+async def streamed(
+    stream: DeploymentResponseGenerator, deadline: Deadline, silence_s: float | None = None
+) -> AsyncGenerator[object, None]:
+    """What the router says, item by item; a caller that closes this ends its work. Raises as `answered` does.
+
+    A router from which nothing comes for `silence_s` after its first item counts as lost.
+    """
     nothing = object()
+    within_s: float | None = None
     try:
-        while (item := await deadline.of(_told(anext(stream, nothing)))) is not nothing:
+        while (item := await deadline.of(_told(_soon(anext(stream, nothing), within_s)))) is not nothing:
             yield item
+            within_s = silence_s
     finally:
         stream.cancel()
+
+
+async def _soon(awaitable: Awaitable[T], within_s: float | None) -> T:
+    try:
+        async with asyncio.timeout(within_s):
+            return await awaitable
+    except TimeoutError:
+        raise RouterLostError(f"the router that wrote it has said nothing for {within_s:g} s") from None
 
 
 async def _told(awaitable: Awaitable[T]) -> T:
@@ -63,14 +78,21 @@ async def _told(awaitable: Awaitable[T]) -> T:
         task = asyncio.current_task()
         if task is not None and task.cancelling():  # by our own caller, or its deadline
             raise
-        raise unavailable("the router that wrote it was stopped", "router_lost") from None
+        raise RouterLostError("the router that wrote it was stopped") from None
     except ColllmError:
         raise
     except ModelFailedError as error:
         raise unavailable(f"a model could not go on: {error}", "model_failed") from error
     except (RayError, RayServeException, grpc.RpcError) as error:
         logger.warning("a call of the router failed: %s", type(error).__name__)
-        raise unavailable("the router that wrote it was lost, or none is free", "router_lost") from error
+        raise RouterLostError("the router that wrote it was lost, or none is free") from error
+
+
+class RouterLostError(ApiError):
+    """A call that another router may take up."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, message, code="router_lost")
 
 
 def unavailable(message: str, code: str) -> ApiError:
