@@ -34,6 +34,12 @@ class Streamed:
         return traces
 
     @property
+    def lost_experts(self) -> list[str]:
+        """Those that the answer had to do without."""
+        choices = [choice for _, event in self.events for choice in event.get("choices", ())]
+        return [name for choice in choices for name in (choice.get("colllm") or {}).get("lost") or ()]
+
+    @property
     def error(self) -> str | None:
         return next((event["error"]["message"] for _, event in self.events if "error" in event), None)
 

@@ -86,6 +86,63 @@ def _serve(args: argparse.Namespace) -> None:
         stop.wait()
 
 
+def _deploy(args: argparse.Namespace) -> None:
+    from colllm_ray.deferral.trained import TrainedCollaboration
+
+    trained = TrainedCollaboration.load(args.collaboration)
+
+    from colllm_ray.ray_session import joined_cluster
+    from colllm_ray.serving.api.keys import take_keys
+    from colllm_ray.serving.application import deploy_http
+
+    keys = take_keys(trained.collaboration.serving.api_keys)
+    with joined_cluster(_cluster(args)):
+        url = deploy_http(trained, args.host, args.port, keys)
+    print(f"{trained.collaboration.name} answers at {url}/v1/chat/completions; `serve shutdown` stops it")
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from colllm_ray.config import Collaboration
+
+    collaboration = Collaboration.load(args.config)
+
+    from rich.console import Console
+
+    from colllm_ray.ray_session import joined_cluster
+    from colllm_ray.serving.placement.nodes import node_rooms
+    from colllm_ray.serving.placement.plan import planned
+    from colllm_ray.serving.placement.tables import plan_table
+
+    rooms = None
+    if args.address is not None:
+        with joined_cluster(args.address):
+            rooms = node_rooms()
+    plans = planned(collaboration, rooms)
+    Console().print(plan_table(collaboration.name, plans, rooms is not None))
+    if any(plan.missing for plan in plans):
+        sys.exit(1)
+
+
+def _status(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from colllm_ray.ray_session import joined_cluster
+    from colllm_ray.serving.deployed import deployed
+    from colllm_ray.serving.placement.nodes import node_rooms
+    from colllm_ray.serving.placement.tables import status_table
+
+    with joined_cluster(_cluster(args)):
+        table = status_table(deployed(), node_rooms())
+    Console().print(table)
+
+
+def _cluster(args: argparse.Namespace) -> str:
+    if args.address is None:
+        raise ColllmError("which cluster? give its --address, or set RAY_ADDRESS")
+    address: str = args.address
+    return address
+
+
 def _lab(address: str | None) -> Path:
     from colllm_ray.lab.collaboration import trained_lab
 
@@ -176,6 +233,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("collaboration", nargs="?", metavar="RUN/collaboration")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
+
+    deploy = command("deploy", "let a cluster answer over HTTP, or update what it answers with", _deploy, on_ray)
+    deploy.add_argument("collaboration", metavar="RUN/collaboration")
+    deploy.add_argument("--host", default="0.0.0.0", help="of each node, where nothing is deployed yet (%(default)s)")
+    deploy.add_argument("--port", type=int, default=8000)
+
+    plan = command("plan", "what each copy of a model needs and where it can run", _plan, on_ray)
+    plan.add_argument("config", metavar="CONFIG", help="the collaboration's YAML file")
+
+    command("status", "what runs where on a cluster, and what is missing for what does not", _status, on_ray)
 
     ask = command("ask", "one answer, each token in its author's colour (default: of the lab)", _ask)
     ask.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray that trains the lab's head, once")

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.data import DataContext
@@ -21,20 +22,32 @@ def ray_session(address: str | None, collaboration: Collaboration) -> Iterator[N
     CPUs are Ray's book-keeping: a local Ray has all that the collaboration reserves, also on a machine with fewer.
     Raises ColllmError where no Ray answers at the address.
     """
-    local = {"num_cpus": max(collaboration.reserved_cpus, os.cpu_count() or 1), "include_dashboard": False}
-    if address is None:  # nobody takes machines away from it; a process less for each training
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    if address is not None:
+        with joined_cluster(address):
+            yield
+        return
+    # Nobody takes machines away from a local one; a process less for each training.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    cpus = max(collaboration.reserved_cpus, os.cpu_count() or 1)
+    with _session("local", num_cpus=cpus, include_dashboard=False):
+        yield
+
+
+@contextmanager
+def joined_cluster(address: str) -> Iterator[None]:
+    """Connects to the Ray at `address`, and leaves it in the end. Raises ColllmError where none answers."""
+    with _session(address):
+        yield
+
+
+@contextmanager
+def _session(address: str, **options: Any) -> Iterator[None]:
     # Ray Train takes one report in at each poll of its controller, which by default comes every two seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     # A proxy that busy CPUs hold up for the usual five seconds would be killed, and Serve's start would fail.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            **({} if address else local),
-        )
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **options)
     except ConnectionError as error:
         raise ColllmError(
             f"{address}: {error}; a cluster that `ray start` has started wants its token: set RAY_AUTH_MODE=token"

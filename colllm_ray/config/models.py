@@ -20,7 +20,9 @@ class AutoscalingConfig(Section):
     to_zero_after_s: float | None = Field(
         None, ge=0, description="The same before the last one is stopped; `down_after_s` by default."
     )
-    average_s: float = Field(10.0, gt=0, description="Seconds over which sessions are averaged.")
+    average_s: float = Field(
+        15.0, gt=10, description="Seconds over which sessions are averaged; Serve counts them every ten."
+    )
 
     @model_validator(mode="after")
     def _is_a_range(self) -> AutoscalingConfig:

@@ -11,6 +11,9 @@ class ServingConfig(Section):
     """How it is served over HTTP; limits are those of each ingress replica."""
 
     ingresses: int = Field(1, ge=1, description="Replicas of the ingress.")
+    labels: dict[str, str] = Field(
+        {}, description="Labels that an ingress's node must have, as those of a model: connections end with their node."
+    )
     api_keys: str | None = Field(
         None,
         description="File with an API key on each line; $COLLLM_API_KEYS has more of them. With neither, whoever "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import ray
 from ray import serve
@@ -32,10 +33,16 @@ def http_application(spec: TeamSpec, keys: KeyHashes) -> serve.Application:
 
 
 @contextmanager
-def serving_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHashes = frozenset()) -> Iterator[str]:
+def serving_http(
+    trained: TrainedCollaboration,
+    host: str,
+    port: int,
+    keys: KeyHashes = frozenset(),
+    proxies: Literal["EveryNode", "HeadOnly"] = "EveryNode",
+) -> Iterator[str]:
     """The collaboration as it answers at the URL given, to those who know a key, for as long as the body runs.
 
-    Without keys it answers all.
+    Without keys it answers all. `proxies`: which nodes of the cluster take requests in.
     Raises ColllmError where the port is taken, or where this Ray has a Serve already, with a port of its own.
     """
     with socket.socket() as probe:
@@ -48,11 +55,22 @@ def serving_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyH
         raise ColllmError("this Ray runs Serve already; stop that first (`serve shutdown`), or use another Ray")
     spec = TeamSpec.of(trained)
     try:
-        serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
+        serve.start(proxies, http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
         serve.run(http_application(spec, keys), name=trained.collaboration.name)
         yield f"http://{host}:{port}"
     finally:
         serve.shutdown()
+
+
+def deploy_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHashes = frozenset()) -> str:
+    """Lets the cluster serve the collaboration until somebody stops it; returns the URL.
+
+    One of the same name that is served already is updated: only what has changed starts anew, copy by copy, while the
+    others answer. `host` and `port`, which each node of the cluster has, hold where nothing is served yet.
+    """
+    serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
+    serve.run(http_application(TeamSpec.of(trained), keys), name=trained.collaboration.name)
+    return f"http://{host}:{port}"
 
 
 @contextmanager

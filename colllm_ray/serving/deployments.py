@@ -16,14 +16,14 @@ from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.engine.weights import weights_stamp
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.expert import Expert
-from colllm_ray.serving.health import EVERY_S
+from colllm_ray.serving.health import EVERY_S, WITHIN_S
 from colllm_ray.serving.ingress import Ingress
 from colllm_ray.serving.router import Router
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 ONE_LINE_A_REQUEST = LoggingConfig(encoding="JSON", enable_access_log=False)
 ROOM_TO_ASK = 16  # calls of a router whose sessions are all taken, such as whether it is well
-NOT_LOADED = {"replicas", "autoscaling", "scorers", "batch_tokens", "price"}
+NOT_LOADED = {"replicas", "autoscaling", "max_per_node", "scorers", "batch_tokens", "price"}
 ALL = 100_000  # requests that a replica takes in: who limits them is somebody else
 
 
@@ -32,6 +32,7 @@ def expert(spec: TeamSpec, config: ExpertConfig) -> serve.Application:
     options = {
         **replica_options(config, spec.serving),
         "name": f"Expert-{config.name}",
+        "health_check_timeout_s": max(WITHIN_S, config.silence_s),
         "max_ongoing_requests": ALL,
         "version": _version(spec.name, _loaded(config), spec.vocab_size, spec.context),
     }
@@ -55,12 +56,18 @@ def ingress(spec: TeamSpec, keys: KeyHashes, behind: serve.Application) -> serve
     options = {
         **_all_have(spec.serving),
         "num_replicas": spec.serving.ingresses,
-        "ray_actor_options": {"num_cpus": INGRESS_CPUS},
+        "ray_actor_options": ingress_reserved(spec.serving),
         "max_ongoing_requests": ALL,
         "logging_config": ONE_LINE_A_REQUEST,
         "version": _version(_described(spec), spec.serving.model_dump(), sorted(key.hex() for key in keys)),
     }
     return _with(Ingress, options).bind(spec, keys, behind)
+
+
+def ingress_reserved(serving: ServingConfig) -> dict[str, Any]:
+    """What an ingress reserves and where, as the options of a Ray actor."""
+    labels = {"label_selector": dict(serving.labels)} if serving.labels else {}
+    return {"num_cpus": INGRESS_CPUS, **labels}
 
 
 def replica_options(config: ModelConfig, serving: ServingConfig) -> dict[str, Any]:
@@ -87,6 +94,7 @@ def replica_options(config: ModelConfig, serving: ServingConfig) -> dict[str, An
 def _all_have(serving: ServingConfig) -> dict[str, Any]:
     return {
         "health_check_period_s": EVERY_S,
+        "health_check_timeout_s": WITHIN_S,
         "graceful_shutdown_timeout_s": serving.drain_s,
         "graceful_shutdown_wait_loop_s": 0.5,
         "max_surge_percent": 100 if serving.surge else 0,

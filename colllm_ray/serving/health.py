@@ -6,6 +6,7 @@ from colllm_ray.engine.stepper import Stepper
 
 FAILED_STEPS = 3  # one after the other: a broken device fails at all, a bad request at one
 EVERY_S = 5.0  # Serve gives a replica up after three checks that fail
+WITHIN_S = 15.0  # a check is answered, between two steps
 
 
 def check_engine(stepper: Stepper) -> None:

@@ -105,12 +105,13 @@ class Leases:
 
     async def _open(self) -> Lease:
         """Tries until it has one."""
+        within_s = LEAST_WAIT_S
         while True:
             try:
-                async with asyncio.timeout(self._silence_s):
+                async with asyncio.timeout(within_s):
                     return await self._try()
-            except TimeoutError:
-                pass  # Serve has none that runs, or has chosen one that hangs: it may choose another now
+            except TimeoutError:  # Serve has none that runs, or has chosen one that hangs: it may choose another now
+                within_s = min(2 * within_s, max(self._silence_s, LEAST_WAIT_S))
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():  # else it is Serve's word for a replica that stops

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
-from colllm_ray.serving.api.router_calls import Deadline, RouterLostError, streamed
+from colllm_ray.serving.api.router_calls import Deadline, RouterLostError, RouterSilentError, streamed
 from colllm_ray.serving.router_client import SILENCE_S, Chunk
 
 logger = logging.getLogger("ray.serve")
@@ -34,7 +34,12 @@ class _Patience:
         self._until = None
 
     async def after(self, error: RouterLostError) -> None:
-        """Waits a moment. Raises the error where this has gone on for too long."""
+        """Waits a moment. Raises the error where this has gone on for too long.
+
+        One that said nothing may only have been busy: the request's deadline is the limit then.
+        """
+        if isinstance(error, RouterSilentError):
+            return
         self._until = self._until or monotonic() + WITHIN_S
         if monotonic() > self._until:
             raise error

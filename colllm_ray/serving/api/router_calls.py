@@ -51,24 +51,22 @@ async def streamed(
 ) -> AsyncGenerator[object, None]:
     """What the router says, item by item; a caller that closes this ends its work. Raises as `answered` does.
 
-    A router from which nothing comes for `silence_s` after its first item counts as lost.
+    Raises RouterSilentError where nothing comes for `silence_s`.
     """
     nothing = object()
-    within_s: float | None = None
     try:
-        while (item := await deadline.of(_told(_soon(anext(stream, nothing), within_s)))) is not nothing:
+        while (item := await deadline.of(_told(_soon(anext(stream, nothing), silence_s)))) is not nothing:
             yield item
-            within_s = silence_s
     finally:
         stream.cancel()
 
 
-async def _soon(awaitable: Awaitable[T], within_s: float | None) -> T:
+async def _soon(awaitable: Awaitable[T], silence_s: float | None) -> T:
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(silence_s):
             return await awaitable
     except TimeoutError:
-        raise RouterLostError(f"the router that wrote it has said nothing for {within_s:g} s") from None
+        raise RouterSilentError(f"no router has said anything for {silence_s:g} s") from None
 
 
 async def _told(awaitable: Awaitable[T]) -> T:
@@ -93,6 +91,10 @@ class RouterLostError(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, message, code="router_lost")
+
+
+class RouterSilentError(RouterLostError):
+    """A router that hangs, or none that has room."""
 
 
 def unavailable(message: str, code: str) -> ApiError:

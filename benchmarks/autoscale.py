@@ -1,0 +1,105 @@
+"""Load that rises and falls on an expert with one to three replicas: they follow by themselves, and no answer fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from benchmarks.plots import line_chart
+from benchmarks.report import Report, Row, arguments, finish
+from clusters.local import running_cluster
+from colllm_ray.config import AutoscalingConfig
+
+if TYPE_CHECKING:
+    from benchmarks.town import Town
+
+PORT = 8434
+LOADS = ((1, 20), (24, 120), (1, 120))  # clients, and for how many seconds they ask
+QUICK_LOADS = ((1, 10), (24, 50), (1, 50))
+SCALING = AutoscalingConfig(min=1, max=3, sessions=6, up_after_s=3, down_after_s=15)
+SAMPLE_S = 2.0
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--collaboration", metavar="RUN/collaboration", help="the lab's by default")
+    options = parser.parse_args()
+    with running_cluster() as cluster:
+        os.environ.update(cluster.environment)
+
+        # Ray looks for its token when it is imported.
+        from benchmarks.load import questions
+        from benchmarks.town import town, with_copies
+        from colllm_ray.deferral.trained import TrainedCollaboration
+        from colllm_ray.lab.collaboration import SHIPPED, trained_lab
+
+        trained = TrainedCollaboration.load(options.collaboration or trained_lab(cluster.environment["RAY_ADDRESS"]))
+        scaled = trained.collaboration.experts[0].name
+        trained = with_copies(
+            trained,
+            1,
+            lambda expert: expert.model_copy(
+                update={"resources": {"experts": 1}, "autoscaling": SCALING if expert.name == scaled else None}
+            ),
+        )
+        with town(trained, cluster, questions(SHIPPED / "test.jsonl"), PORT) as place:
+            rows, headline = asyncio.run(_run(place, scaled, QUICK_LOADS if options.quick else LOADS))
+    finish(options, Report("autoscale", rows, headline), _chart)
+
+
+async def _run(place: Town, expert: str, loads: tuple[tuple[int, float], ...]) -> tuple[list[Row], dict[str, float]]:
+    from benchmarks.load import differing, load, lost
+
+    alone = await load(place.url, place.bodies, 1, lambda n: n < len(place.bodies))
+    needs = [one for one in alone if any(t["model"] == expert for _, trace in one.answer.traces for t in trace)]
+    place.bodies = [place.bodies[one.question] for one in needs]
+    place.expected = [one.answer.tokens for one in needs]
+
+    begin = perf_counter()
+    samples: list[Row] = []
+    clients = 0
+
+    async def sample() -> None:
+        while True:
+            deployment = (await place.deployments())[f"Expert-{expert}"]
+            seconds = round(perf_counter() - begin, 1)
+            running = len(deployment.running)
+            samples.append({"seconds": seconds, "clients": clients, "wanted": deployment.wanted, "running": running})
+            await asyncio.sleep(SAMPLE_S)
+
+    sampling = asyncio.create_task(sample())
+    asked = []
+    for clients, seconds in loads:
+        end = perf_counter() + seconds
+        asked += await load(place.url, place.bodies, clients, lambda _: perf_counter() < end)  # noqa: B023
+    sampling.cancel()
+    await asyncio.wait([sampling])
+    return samples, {
+        "answers": len(asked),
+        "errors": len(lost(asked)),
+        "differing": len(differing(asked, place.expected)),
+        "most_running": max(float(one["running"]) for one in samples),
+        "running_in_the_end": float(samples[-1]["running"]),
+        "up_s": _until(samples, loads[0][1], SCALING.max),
+        "down_s": _until(samples, loads[0][1] + loads[1][1], SCALING.min),
+    }
+
+
+def _until(samples: list[Row], change_s: float, running: int) -> float:
+    """Seconds from a change of the load until so many replicas run; -1 where they never do."""
+    after = [float(one["seconds"]) for one in samples if float(one["seconds"]) > change_s and one["running"] == running]
+    return round(after[0] - change_s, 1) if after else -1.0
+
+
+def _chart(path: Path, report: Report) -> None:
+    series = {
+        name: [(float(row["seconds"]), float(row[name])) for row in report.rows] for name in ("clients", "running")
+    }
+    line_chart(path, series, "seconds", "clients; replicas that run", "An expert follows its load")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Answers while replicas, routers and nodes are killed: none is lost, and none differs from the undisturbed run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from benchmarks.plots import bar_chart
+from benchmarks.report import Report, Row, arguments, finish
+from clusters.local import running_cluster
+from colllm_ray.config import ExpertConfig
+
+PORT = 8433
+TROUBLES = (
+    "expert_kills",
+    "router_kills",
+    "node_kills",
+    "all_gone",
+    "hung_expert",
+    "controller_kills",
+    "ingress_kills",
+    "updates",
+)
+QUICK_TROUBLES = TROUBLES[:3]
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--only", metavar="TROUBLE,..", help=f"some of: {', '.join(TROUBLES)}")
+    parser.add_argument("--collaboration", metavar="RUN/collaboration", help="the lab's by default")
+    parser.add_argument("--data", type=Path, help="rows with questions; the lab's test data by default")
+    options = parser.parse_args()
+    chosen = options.only.split(",") if options.only else QUICK_TROUBLES if options.quick else TROUBLES
+    if unknown := set(chosen) - set(TROUBLES):
+        parser.error(f"there is no trouble {', '.join(unknown)}; there are: {', '.join(TROUBLES)}")
+    with running_cluster() as cluster:
+        os.environ.update(cluster.environment)
+
+        # Ray looks for its token when it is imported.
+        from benchmarks.load import questions
+        from benchmarks.town import town, with_copies
+        from benchmarks.troubles import FULL, QUICK, rows_of
+        from colllm_ray.deferral.trained import TrainedCollaboration
+        from colllm_ray.lab.collaboration import SHIPPED, trained_lab
+
+        trained = TrainedCollaboration.load(options.collaboration or trained_lab(cluster.environment["RAY_ADDRESS"]))
+        bodies = questions(options.data or SHIPPED / "test.jsonl")
+        with town(with_copies(trained, 2, _on_expert_nodes), cluster, bodies, PORT) as place:
+            rows = asyncio.run(rows_of(place, QUICK if options.quick else FULL, chosen))
+    finish(options, Report("chaos", rows, _headline(rows)), _chart)
+
+
+def _on_expert_nodes(expert: ExpertConfig) -> ExpertConfig:
+    return expert.model_copy(update={"replicas": 2, "resources": {"experts": 1}})
+
+
+def _headline(rows: list[Row]) -> dict[str, float]:
+    """Of the troubles that no client should notice."""
+    kinds = ("expert_kills", "router_kills", "node_kills")
+    counted = [row for row in rows if row["trouble"] in (*kinds, "hung_expert", "controller_kills")]
+    kills = {kind: sum(float(row["kills"]) for row in rows if row["trouble"] == kind) for kind in kinds}
+    sums = {key: sum(float(row[key]) for row in counted) for key in ("answers", "lost", "differing")}
+    return {**kills, **sums, "added_p99_s": max((float(row["added_p99_s"]) for row in counted), default=0.0)}
+
+
+def _chart(path: Path, report: Report) -> None:
+    bars = {str(row["trouble"]): float(row["p99_s"]) for row in report.rows}
+    bar_chart(path, bars, "s", "99th percentile of an answer's time, 8 at a time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Questions that are asked over HTTP, a few at a time, and what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from benchmarks.events import Streamed, stream
+
+PATH = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer, or why there is none. at: when it was asked for, on the clock of perf_counter."""
+
+    question: int
+    at: float
+    seconds: float
+    answer: Streamed
+    error: str | None
+
+
+def questions(file: Path) -> list[dict[str, object]]:
+    """A request for each row of a file; every second one is sampled."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    sampled = {"temperature": 1.0}
+    return [
+        {"messages": row["messages"][:1], **({**sampled, "seed": number} if number % 2 else {})}
+        for number, row in enumerate(rows)
+    ]
+
+
+async def ask(url: str, question: int, body: dict[str, object]) -> Asked:
+    """Asks once, and never again: what a client that knows of no trouble does."""
+    begin = perf_counter()
+    answer, error = Streamed(), None
+    try:
+        answer = await stream(url, PATH, body)
+    except (OSError, ValueError, IndexError) as problem:  # the connection broke, also within a line
+        error = f"{type(problem).__name__}: {problem}"
+    else:
+        if answer.status != 200 or answer.error or not answer.is_done:
+            error = f"status {answer.status}, {answer.error or 'the stream broke off'}"
+    return Asked(question, begin, perf_counter() - begin, answer, error)
+
+
+async def load(
+    url: str, bodies: Sequence[dict[str, object]], at_once: int, goes_on: Callable[[int], bool]
+) -> list[Asked]:
+    """Asks the questions in turn, `at_once` at a time, for as long as `goes_on`, which is told how many were asked."""
+    numbers = count()
+    asked: list[Asked] = []
+
+    async def client() -> None:
+        while goes_on(number := next(numbers)):
+            question = number % len(bodies)
+            asked.append(await ask(url, question, bodies[question]))
+
+    await asyncio.gather(*(client() for _ in range(at_once)))
+    return asked
+
+
+def lost(asked: Sequence[Asked]) -> list[Asked]:
+    """Those without an answer, or without all of it."""
+    return [one for one in asked if one.error is not None]
+
+
+def differing(asked: Sequence[Asked], expected: Sequence[Sequence[int]]) -> list[Asked]:
+    """Whole answers whose tokens, or experts, are not those of the undisturbed run."""
+    whole = [one for one in asked if one.error is None]
+    return [one for one in whole if one.answer.tokens != expected[one.question] or one.answer.lost_experts]
+
+
+def quantiles(asked: Sequence[Asked]) -> tuple[float, float]:
+    """Median and 99th percentile of the seconds to the end of an answer."""
+    seconds = sorted(one.seconds for one in asked)
+    return median(seconds), seconds[int(0.99 * (len(seconds) - 1))]

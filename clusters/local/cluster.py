@@ -1,0 +1,235 @@
+"""A Ray cluster whose nodes are processes of this machine, each of which can be killed by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from clusters.local.hosts import Host, Hosts
+from colllm_ray.errors import ColllmError
+
+RAY = Path(sys.executable).with_name("ray")
+STARTED = "Ray runtime started"  # what `ray start` says when a node is up
+START_S = 120.0
+OBJECT_STORE = 150 * 2**20  # bytes: nothing large goes through it
+NODE = "colllm.node"  # a label of each node: its name
+STATE, TOKEN = "cluster.json", "token"
+
+
+@dataclass(frozen=True)
+class Node:
+    """What Ray is told that a node has; CPUs are its book-keeping, and may be more than the machine has."""
+
+    name: str
+    num_cpus: int
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+DEFAULT_NODES = (
+    Node("head", 2),
+    Node("base", 4, {"base": 4}, {"pool": "base"}),
+    Node("experts-1", 6, {"experts": 6}, {"pool": "experts"}),
+    Node("experts-2", 6, {"experts": 6}, {"pool": "experts"}),
+)
+
+
+class LocalCluster:
+    """The cluster that a folder describes; the first node is the head.
+
+    With `as_hosts` each node but the head has an address and a network of its own. All nodes ask for a token.
+    """
+
+    def __init__(self, folder: Path, nodes: Sequence[Node], hosts: Sequence[Host], port: int, dashboard: int) -> None:
+        self.folder = folder
+        self._nodes = {node.name: node for node in nodes}
+        self._hosts = dict(zip(self._nodes, hosts, strict=True))
+        self._port = port
+        self._dashboard = dashboard
+        self._pids: dict[str, int] = {}
+
+    @classmethod
+    def up(cls, folder: Path, nodes: Sequence[Node] = DEFAULT_NODES, *, as_hosts: bool = False) -> LocalCluster:
+        """Starts it; `folder`, whose path must be short, holds its logs and its token.
+
+        Raises ColllmError where a cluster is there already, or a node does not start.
+        """
+        if (folder / STATE).exists():
+            raise ColllmError(f"{folder}: there is a cluster already; `down` ends it")
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        (folder / TOKEN).write_text(secrets.token_hex(32))
+        hosts = Hosts.make(len(nodes)) if as_hosts else [Host() for _ in nodes]
+        cluster = cls(folder, nodes, hosts, _free_port(), _free_port())
+        try:
+            cluster.start(nodes[0].name)
+            cluster.start(*(node.name for node in nodes[1:]))
+        except BaseException:
+            cluster.down()
+            raise
+        return cluster
+
+    @classmethod
+    def at(cls, folder: Path) -> LocalCluster:
+        """The one that was started with this folder. Raises ColllmError where there is none."""
+        try:
+            state = json.loads((folder / STATE).read_text())
+        except OSError as error:
+            raise ColllmError(f"{folder}: there is no cluster; `up` starts one") from error
+        nodes = [Node(**node) for node in state["nodes"]]
+        cluster = cls(folder, nodes, [Host(**host) for host in state["hosts"]], state["port"], state["dashboard"])
+        cluster._pids = state["pids"]
+        return cluster
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to know to use the cluster, as variables of its environment."""
+        return {
+            "RAY_ADDRESS": f"{self._head.address}:{self._port}",
+            "RAY_API_SERVER_ADDRESS": f"http://{self._head.address}:{self._dashboard}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / TOKEN),
+        }
+
+    @property
+    def nodes(self) -> dict[str, bool]:
+        """By name, whether the node's raylet runs."""
+        return {name: bool(self.raylet(name)) for name in self._nodes}
+
+    def host(self, name: str) -> Host:
+        return self._hosts[name]
+
+    def start(self, *names: str) -> None:
+        """Starts nodes one after the other (at the same time they get in each other's way). Raises ColllmError."""
+        for name in names:
+            log = self._launch(name)
+            self._save()
+            deadline = time.monotonic() + START_S
+            while STARTED not in log.read_text():
+                if time.monotonic() > deadline or not psutil.pid_exists(self._pids[name]):
+                    raise ColllmError(f"node {name} has not started:\n{log.read_text()[-2000:]}")
+                time.sleep(0.1)
+
+    def raylet(self, name: str) -> psutil.Process | None:
+        """The process that makes a node, if it runs."""
+        with suppress(psutil.NoSuchProcess, KeyError):
+            for process in psutil.Process(self._pids[name]).children(recursive=True):
+                if process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+        return None
+
+    def processes(self, name: str) -> dict[int, str]:
+        """Those that Ray has started on a node: command lines by process id."""
+        found = {}
+        for process in psutil.Process(self._pids[name]).children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                found[process.pid] = " ".join(process.cmdline())
+        return found
+
+    def kill(self, name: str) -> None:
+        """Kills a node's raylet, and with it the node. Raises ColllmError where it does not run."""
+        raylet = self.raylet(name)
+        if raylet is None:
+            raise ColllmError(f"node {name} does not run")
+        raylet.kill()
+
+    def down(self) -> None:
+        """Ends all nodes and removes the folder."""
+        for name in self._nodes:
+            self._end(name)
+        Hosts.remove(self._hosts.values())
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _head(self) -> Host:
+        return next(iter(self._hosts.values()))
+
+    def _launch(self, name: str) -> Path:
+        node, host = self._nodes[name], self._hosts[name]
+        options = {
+            "node-ip-address": host.address,
+            "num-cpus": node.num_cpus,
+            "resources": json.dumps(dict(node.resources)),
+            "labels": ",".join(f"{key}={value}" for key, value in {NODE: name, **node.labels}.items()),
+            "object-store-memory": OBJECT_STORE,
+            "min-worker-port": 0,  # any that is free: nodes of one machine share its ports
+            "max-worker-port": 0,
+            "dashboard-agent-listen-port": _free_port(),
+            "dashboard-agent-grpc-port": _free_port(),
+            "runtime-env-agent-port": _free_port(),
+            "metrics-export-port": _free_port(),
+        }
+        if host is self._head:
+            place = ["--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}"]
+            place += [f"--temp-dir={self.folder / 'ray'}", f"--ray-client-server-port={_free_port()}"]
+            place += [f"--dashboard-host={host.address}", "--disable-usage-stats"]
+        else:
+            place = [f"--address={self._head.address}:{self._port}"]
+        arguments = [f"--{option}={value}" for option, value in options.items()]
+        log = self.folder / f"{name}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*host.enter, str(RAY), "start", "--block", *place, *arguments],
+                env={**os.environ, **self.environment, **_PATIENT},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._pids[name] = process.pid
+        return log
+
+    def _end(self, name: str) -> None:
+        with suppress(psutil.NoSuchProcess, KeyError):
+            process = psutil.Process(self._pids.pop(name))
+            processes = [*process.children(recursive=True), process]
+            for one in processes:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+            psutil.wait_procs(processes, timeout=10)
+        self._save()
+
+    def _save(self) -> None:
+        state = {
+            "nodes": [asdict(node) for node in self._nodes.values()],
+            "hosts": [asdict(host) for host in self._hosts.values()],
+            "port": self._port,
+            "dashboard": self._dashboard,
+            "pids": self._pids,
+        }
+        unfinished = self.folder / f"{STATE}.tmp"
+        unfinished.write_text(json.dumps(state))
+        unfinished.rename(self.folder / STATE)
+
+
+@contextmanager
+def running_cluster(nodes: Sequence[Node] = DEFAULT_NODES, *, as_hosts: bool = False) -> Iterator[LocalCluster]:
+    """A cluster with a folder of its own, for as long as the body runs."""
+    cluster = LocalCluster.up(Path(tempfile.mkdtemp(prefix="colllm-")), nodes, as_hosts=as_hosts)
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+# Of nodes that share few cores.
+_PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
