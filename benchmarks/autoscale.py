@@ -31,7 +31,6 @@ def main() -> None:
         os.environ.update(cluster.environment)
 
         # Ray looks for its token when it is imported.
-        from benchmarks.load import questions
         from benchmarks.town import town, with_copies
         from colllm_ray.deferral.trained import TrainedCollaboration
         from colllm_ray.lab.collaboration import SHIPPED, trained_lab
@@ -45,7 +44,7 @@ def main() -> None:
                 update={"resources": {"experts": 1}, "autoscaling": SCALING if expert.name == scaled else None}
             ),
         )
-        with town(trained, cluster, questions(SHIPPED / "test.jsonl"), PORT) as place:
+        with town(trained, cluster, SHIPPED / "test.jsonl", PORT) as place:
             rows, headline = asyncio.run(_run(place, scaled, QUICK_LOADS if options.quick else LOADS))
     finish(options, Report("autoscale", rows, headline), _chart)
 

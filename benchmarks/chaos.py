@@ -20,33 +20,38 @@ TROUBLES = (
     "hung_expert",
     "controller_kills",
     "ingress_kills",
+    "full_experts",
     "updates",
 )
-QUICK_TROUBLES = TROUBLES[:3]
+QUICK_TROUBLES = TROUBLES[:4]
+HOSTS_TROUBLES = ("node_kills", "cut_cable", "slow_link")
 
 
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--only", metavar="TROUBLE,..", help=f"some of: {', '.join(TROUBLES)}")
+    parser.add_argument(
+        "--as-hosts", action="store_true", help=f"nodes with networks of their own, and {', '.join(HOSTS_TROUBLES)}"
+    )
     parser.add_argument("--collaboration", metavar="RUN/collaboration", help="the lab's by default")
     parser.add_argument("--data", type=Path, help="rows with questions; the lab's test data by default")
     options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else QUICK_TROUBLES if options.quick else TROUBLES
-    if unknown := set(chosen) - set(TROUBLES):
-        parser.error(f"there is no trouble {', '.join(unknown)}; there are: {', '.join(TROUBLES)}")
-    with running_cluster() as cluster:
+    possible = HOSTS_TROUBLES if options.as_hosts else TROUBLES
+    chosen = options.only.split(",") if options.only else QUICK_TROUBLES if options.quick else possible
+    if unknown := set(chosen) - set(possible):
+        parser.error(f"there is no trouble {', '.join(unknown)}; there are: {', '.join(possible)}")
+    with running_cluster(as_hosts=options.as_hosts) as cluster:
         os.environ.update(cluster.environment)
 
         # Ray looks for its token when it is imported.
-        from benchmarks.load import questions
         from benchmarks.town import town, with_copies
         from benchmarks.troubles import FULL, QUICK, rows_of
         from colllm_ray.deferral.trained import TrainedCollaboration
         from colllm_ray.lab.collaboration import SHIPPED, trained_lab
 
         trained = TrainedCollaboration.load(options.collaboration or trained_lab(cluster.environment["RAY_ADDRESS"]))
-        bodies = questions(options.data or SHIPPED / "test.jsonl")
-        with town(with_copies(trained, 2, _on_expert_nodes), cluster, bodies, PORT) as place:
+        data = options.data or SHIPPED / "test.jsonl"
+        with town(with_copies(trained, 2, _on_expert_nodes), cluster, data, PORT) as place:
             rows = asyncio.run(rows_of(place, QUICK if options.quick else FULL, chosen))
     finish(options, Report("chaos", rows, _headline(rows)), _chart)
 

@@ -34,6 +34,12 @@ class Streamed:
         return traces
 
     @property
+    def text(self) -> str:
+        """Of a chat."""
+        deltas = [choice["delta"] for _, event in self.events for choice in event.get("choices", ())]
+        return "".join(delta.get("content") or "" for delta in deltas)
+
+    @property
     def lost_experts(self) -> list[str]:
         """Those that the answer had to do without."""
         choices = [choice for _, event in self.events for choice in event.get("choices", ())]

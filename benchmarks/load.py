@@ -28,13 +28,19 @@ class Asked:
 
 
 def questions(file: Path) -> list[dict[str, object]]:
-    """A request for each row of a file; every second one is sampled."""
+    """Requests for the rows of a file: all of them, and then every third of them sampled."""
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    sampled = {"temperature": 1.0}
-    return [
-        {"messages": row["messages"][:1], **({**sampled, "seed": number} if number % 2 else {})}
-        for number, row in enumerate(rows)
+    greedy = [{"messages": row["messages"][:1]} for row in rows]
+    return [*greedy, *({**body, "temperature": 1.0, "seed": seed} for seed, body in enumerate(greedy[::3]))]
+
+
+def right_answers(file: Path, asked: Sequence[Asked]) -> float:
+    """The share of the rows whose answer is the file's; `asked` are those of `questions`."""
+    rows: list[str] = [
+        json.loads(line)["messages"][1]["content"] for line in file.read_text(encoding="utf-8").splitlines()
     ]
+    texts = {one.question: one.answer.text for one in asked}
+    return sum(texts[number] == row for number, row in enumerate(rows)) / len(rows)
 
 
 async def ask(url: str, question: int, body: dict[str, object]) -> Asked:

@@ -9,12 +9,13 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from ray import serve
 
-from benchmarks.load import Asked, load
+from benchmarks.load import Asked, load, questions
 from clusters.local import NODE, LocalCluster
 from colllm_ray.config import ExpertConfig
 from colllm_ray.decoding.team_spec import TeamSpec
@@ -30,11 +31,15 @@ WHOLE_S = 300.0
 
 @dataclass
 class Town:
-    """What is served at `url` from the nodes of `cluster`. bodies: the questions; expected: the tokens of each."""
+    """What is served at `url` from the nodes of `cluster`.
+
+    bodies: the questions of `data`; expected: the tokens of each answer.
+    """
 
     trained: TrainedCollaboration
     cluster: LocalCluster
     url: str
+    data: Path
     bodies: Sequence[dict[str, object]]
     expected: list[list[int]] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(0))
@@ -100,33 +105,30 @@ def signal_to(replica: Replica, number: signal.Signals) -> None:
             os.kill(replica.pid, number)
 
 
+def with_experts(trained: TrainedCollaboration, change: Callable[[ExpertConfig], ExpertConfig]) -> TrainedCollaboration:
+    """The collaboration with changed experts."""
+    experts = tuple(map(change, trained.collaboration.experts))
+    return replace(trained, collaboration=trained.collaboration.model_copy(update={"experts": experts}))
+
+
 def with_copies(
     trained: TrainedCollaboration, routers: int, expert: Callable[[ExpertConfig], ExpertConfig]
 ) -> TrainedCollaboration:
-    """The collaboration with so many routers, experts as `expert` changes them, and two ingresses, on the head.
+    """The collaboration with so many routers, changed experts, and two ingresses, on the head.
 
     What clients are connected to is not to be killed: their connections cannot go on elsewhere.
     """
-    collaboration = trained.collaboration
-    return replace(
-        trained,
-        collaboration=collaboration.model_copy(
-            update={
-                "base": collaboration.base.model_copy(update={"replicas": routers}),
-                "experts": tuple(map(expert, collaboration.experts)),
-                "serving": collaboration.serving.model_copy(update={"ingresses": 2, "labels": {NODE: "head"}}),
-            }
-        ),
-    )
+    collaboration = with_experts(trained, expert).collaboration
+    base = collaboration.base.model_copy(update={"replicas": routers})
+    serving = collaboration.serving.model_copy(update={"ingresses": 2, "labels": {NODE: "head"}})
+    return replace(trained, collaboration=collaboration.model_copy(update={"base": base, "serving": serving}))
 
 
 @contextmanager
-def town(
-    trained: TrainedCollaboration, cluster: LocalCluster, bodies: Sequence[dict[str, object]], port: int
-) -> Iterator[Town]:
-    """The collaboration served from the cluster for as long as the body runs."""
+def town(trained: TrainedCollaboration, cluster: LocalCluster, data: Path, port: int) -> Iterator[Town]:
+    """The collaboration served from the cluster for as long as the body runs; `data` has the questions."""
     with (
         ray_session(cluster.environment["RAY_ADDRESS"], trained.collaboration),
         serving_http(trained, "127.0.0.1", port, proxies="HeadOnly") as url,
     ):
-        yield Town(trained, cluster, url, bodies)
+        yield Town(trained, cluster, url, data, questions(data))

@@ -6,14 +6,18 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from benchmarks.load import Asked, ask, differing, load, lost, quantiles
+from benchmarks.load import Asked, ask, differing, load, lost, quantiles, right_answers
 from benchmarks.report import Row
-from benchmarks.town import AT_ONCE, Town, signal_to
+from benchmarks.town import AT_ONCE, Town, signal_to, with_experts
+from colllm_ray.config import ExpertConfig
 
 EXPERT_KILL_EVERY_S = 5.0
 ROUTER_KILL_EVERY_S = 10.0
+CUTS_S = (4.0, 60.0)
+SLOW_BITS_PER_S = 200_000
+FEW_SESSIONS = 2
 IMPATIENT_S = 1.0  # how long a request waits for an expert where all its replicas were killed: less than a start takes
 
 
@@ -34,7 +38,8 @@ async def rows_of(place: Town, size: Size, chosen: Sequence[str]) -> list[Row]:
     assert not lost(undisturbed), lost(undisturbed)[0].error
     place.expected = [one.answer.tokens for one in sorted(undisturbed, key=lambda one: one.question)]
     calm = await load(place.url, place.bodies, AT_ONCE, lambda n: n < size.answers)
-    rows = [_row(place, "undisturbed", calm, calm)]
+    right = f"{right_answers(place.data, undisturbed):.1%} of {place.data.name} right"
+    rows = [{**_row(place, "undisturbed", calm, calm), "told": right}]
     print(rows[-1], flush=True)
     for name in chosen:
         for row in await TROUBLES[name](place, size, calm):
@@ -165,14 +170,12 @@ async def _ingress_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row
 
 async def _updates(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
     """One expert gets other weights, and then its own again; answers in between may be of either."""
-    first, second, *rest = place.trained.collaboration.experts
-    others = first.model_copy(update={"model": second.model})
-    changed = place.trained.collaboration.model_copy(update={"experts": (others, second, *rest)})
+    first, second = place.trained.collaboration.experts[:2]
+    changed = with_experts(
+        place.trained, lambda expert: expert.model_copy(update={"model": second.model}) if expert == first else expert
+    )
     rows = []
-    for name, trained in (
-        ("update", replace(place.trained, collaboration=changed)),
-        ("update_back", place.trained),
-    ):
+    for name, trained in (("update", changed), ("update_back", place.trained)):
         asked = await place.under(place.update(trained), size.answers)
         whole_s = await place.whole()
         after = await load(place.url, place.bodies, AT_ONCE, lambda n: n < len(place.bodies))
@@ -180,6 +183,53 @@ async def _updates(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
         row = _row(place, name, asked, calm, 0, whole_s)
         rows.append({**row, "differing": 0, "told": f"{new} of {len(after)} questions have another answer now"})
     return rows
+
+
+async def _full(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
+    """Experts with room for fewer texts than are written at once; then as before."""
+
+    def with_sessions(expert: ExpertConfig) -> ExpertConfig:
+        return expert.model_copy(update={"max_sessions": FEW_SESSIONS})
+
+    changed = with_experts(place.trained, with_sessions)
+    await place.update(changed)
+    await place.whole()
+    asked = await load(place.url, place.bodies, AT_ONCE, lambda n: n < size.answers)
+    await place.update(place.trained)
+    return [_row(place, "full_experts", asked, calm, 0, await place.whole())]
+
+
+async def _cut_cable(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
+    """A host that nothing reaches any more, for so short that the connections heal, and for longer."""
+    node = "experts-2"
+    host = place.cluster.host(node)
+    rows = []
+    for seconds in CUTS_S:
+        whole_s = 0.0
+
+        async def trouble(seconds: float) -> None:
+            nonlocal whole_s
+            await asyncio.to_thread(host.cut)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await asyncio.to_thread(host.mend)
+            whole_s = await place.whole()
+
+        asked = await place.under(trouble(seconds), size.answers)
+        rows.append(_row(place, f"cut_{seconds:g}_s", asked, calm, 1, whole_s))
+    return rows
+
+
+async def _slow_link(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
+    """A host to which little gets through."""
+    host = place.cluster.host("experts-2")
+    await asyncio.to_thread(host.slow_down, SLOW_BITS_PER_S)
+    try:
+        asked = await load(place.url, place.bodies, AT_ONCE, lambda n: n < size.answers)
+    finally:
+        await asyncio.to_thread(host.speed_up)
+    return [_row(place, "slow_link", asked, calm)]
 
 
 Trouble = Callable[[Town, Size, list[Asked]], Awaitable[list[Row]]]
@@ -191,5 +241,8 @@ TROUBLES: dict[str, Trouble] = {
     "hung_expert": _hung,
     "controller_kills": _controller_kills,
     "ingress_kills": _ingress_kills,
+    "full_experts": _full,
     "updates": _updates,
+    "cut_cable": _cut_cable,
+    "slow_link": _slow_link,
 }

@@ -37,6 +37,15 @@ class Host:
         """Puts its cable back in."""
         _ip("link", "set", f"{self.namespace}", "up")
 
+    def slow_down(self, bits_per_s: int) -> None:
+        """Lets no more than this through to it, and what waits for longer than a second is thrown away."""
+        shape = ["tbf", "rate", f"{bits_per_s}bit", "burst", "8kb", "latency", "1s"]
+        _run("tc", "qdisc", "add", "dev", f"{self.namespace}", "root", *shape)
+
+    def speed_up(self) -> None:
+        """Undoes `slow_down`."""
+        _run("tc", "qdisc", "delete", "dev", f"{self.namespace}", "root")
+
 
 class Hosts:
     """Makes and removes hosts."""
@@ -73,6 +82,10 @@ class Hosts:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    _run("ip", *arguments)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ColllmError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+        raise ColllmError(f"{' '.join(command)}: {done.stderr.strip()}")

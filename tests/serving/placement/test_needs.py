@@ -26,7 +26,7 @@ def test_needs_are_those_of_the_loaded_model(architecture: str, dtype: str, mode
     needs = needs_of(config, CONTEXT)
     model = LanguageModel.load(config, 300)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.model.parameters())
-    cache = Engine(model, SESSIONS, CONTEXT)._forward._cache  # type: ignore[union-attr]
+    cache = Engine(model, SESSIONS, CONTEXT)._forward._cache
     assert needs.weights == weights
     assert needs.kv_cache == sum(t.numel() * t.element_size() for pair in cache._layers.values() for t in pair)
     assert needs.total == needs.weights + needs.kv_cache
