@@ -73,6 +73,15 @@ class Town:
     async def running(self, deployment: str) -> list[Replica]:
         return (await self.deployments())[deployment].running
 
+    async def replicas_on(self, node: str) -> list[str]:
+        """Names of those that run there. Raises ValueError where there is none: nobody would notice its end."""
+        there = await asyncio.to_thread(self.cluster.processes, node)
+        running = [replica for one in (await self.deployments()).values() for replica in one.running]
+        found = [replica.name for replica in running if replica.pid in there]
+        if not found:
+            raise ValueError(f"nothing runs on {node}")
+        return found
+
     async def kill(self, deployments: Sequence[str], times: int, every_s: float) -> None:
         """Kills a replica of each of the deployments in turn, where one runs, the first after `every_s`."""
         killed: set[str] = set()

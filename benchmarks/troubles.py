@@ -16,7 +16,7 @@ from colllm_ray.config import ExpertConfig
 EXPERT_KILL_EVERY_S = 5.0
 ROUTER_KILL_EVERY_S = 10.0
 CUTS_S = (4.0, 60.0)
-SLOW_BITS_PER_S = 200_000
+SLOW_BITS_PER_S = 60_000
 FEW_SESSIONS = 2
 IMPATIENT_S = 1.0  # how long a request waits for an expert where all its replicas were killed: less than a start takes
 
@@ -78,19 +78,11 @@ async def _router_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row]
 
 async def _node_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
     """A node with half of the experts' replicas, and what else Serve has put there."""
-    node = "experts-2"
-    whole_s = 0.0
+    node, whole_s = "experts-2", 0.0
 
     async def trouble() -> None:
         nonlocal whole_s
-        there = await asyncio.to_thread(place.cluster.processes, node)
-        gone = [
-            replica.name
-            for one in (await place.deployments()).values()
-            for replica in one.running
-            if replica.pid in there
-        ]
-        assert gone, f"nothing runs on {node}"
+        gone = await place.replicas_on(node)
         await asyncio.to_thread(place.cluster.kill, node)
         whole_s = await place.whole(but_for=gone)
 
@@ -203,27 +195,28 @@ async def _cut_cable(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
     """A host that nothing reaches any more, for so short that the connections heal, and for longer."""
     node = "experts-2"
     host = place.cluster.host(node)
+
+    async def trouble(seconds: float) -> None:
+        await place.replicas_on(node)
+        await asyncio.to_thread(host.cut)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.to_thread(host.mend)
+
     rows = []
     for seconds in CUTS_S:
-        whole_s = 0.0
-
-        async def trouble(seconds: float) -> None:
-            nonlocal whole_s
-            await asyncio.to_thread(host.cut)
-            try:
-                await asyncio.sleep(seconds)
-            finally:
-                await asyncio.to_thread(host.mend)
-            whole_s = await place.whole()
-
         asked = await place.under(trouble(seconds), size.answers)
-        rows.append(_row(place, f"cut_{seconds:g}_s", asked, calm, 1, whole_s))
+        rows.append(_row(place, f"cut_{seconds:g}_s", asked, calm, 1, await place.whole()))
+    if not place.cluster.nodes[node]:  # Ray had given it up
+        await asyncio.to_thread(place.cluster.start, node)
     return rows
 
 
 async def _slow_link(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
     """A host to which little gets through."""
     host = place.cluster.host("experts-2")
+    await place.replicas_on("experts-2")
     await asyncio.to_thread(host.slow_down, SLOW_BITS_PER_S)
     try:
         asked = await load(place.url, place.bodies, AT_ONCE, lambda n: n < size.answers)
@@ -243,6 +236,6 @@ TROUBLES: dict[str, Trouble] = {
     "ingress_kills": _ingress_kills,
     "full_experts": _full,
     "updates": _updates,
-    "cut_cable": _cut_cable,
     "slow_link": _slow_link,
+    "cut_cable": _cut_cable,
 }

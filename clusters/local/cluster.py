@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,13 @@ from colllm_ray.errors import ColllmError
 
 RAY = Path(sys.executable).with_name("ray")
 STARTED = "Ray runtime started"  # what `ray start` says when a node is up
+OWN_PORTS = (
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "runtime-env-agent-port",
+    "metrics-export-port",
+    "ray-client-server-port",
+)
 START_S = 120.0
 OBJECT_STORE = 150 * 2**20  # bytes: nothing large goes through it
 NODE = "colllm.node"  # a label of each node: its name
@@ -73,7 +80,7 @@ class LocalCluster:
         folder.chmod(0o700)
         (folder / TOKEN).write_text(secrets.token_hex(32))
         hosts = Hosts.make(len(nodes)) if as_hosts else [Host() for _ in nodes]
-        cluster = cls(folder, nodes, hosts, _free_port(), _free_port())
+        cluster = cls(folder, nodes, hosts, *_free_ports(2))
         try:
             cluster.start(nodes[0].name)
             cluster.start(*(node.name for node in nodes[1:]))
@@ -167,15 +174,11 @@ class LocalCluster:
             "object-store-memory": OBJECT_STORE,
             "min-worker-port": 0,  # any that is free: nodes of one machine share its ports
             "max-worker-port": 0,
-            "dashboard-agent-listen-port": _free_port(),
-            "dashboard-agent-grpc-port": _free_port(),
-            "runtime-env-agent-port": _free_port(),
-            "metrics-export-port": _free_port(),
+            **dict(zip(OWN_PORTS, _free_ports(len(OWN_PORTS)), strict=True)),
         }
         if host is self._head:
             place = ["--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}"]
-            place += [f"--temp-dir={self.folder / 'ray'}", f"--ray-client-server-port={_free_port()}"]
-            place += [f"--dashboard-host={host.address}", "--disable-usage-stats"]
+            place += [f"--temp-dir={self.folder / 'ray'}", f"--dashboard-host={host.address}", "--disable-usage-stats"]
         else:
             place = [f"--address={self._head.address}:{self._port}"]
         arguments = [f"--{option}={value}" for option, value in options.items()]
@@ -183,7 +186,7 @@ class LocalCluster:
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*host.enter, str(RAY), "start", "--block", *place, *arguments],
-                env={**os.environ, **self.environment, **_PATIENT},
+                env={**os.environ, **self.environment, **_NODE_SETTINGS},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -225,11 +228,16 @@ def running_cluster(nodes: Sequence[Node] = DEFAULT_NODES, *, as_hosts: bool = F
         cluster.down()
 
 
-# Of nodes that share few cores.
-_PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+_NODE_SETTINGS = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # nodes share few cores
+    "RAY_health_check_period_ms": "1000",  # a node that died is noticed after five of them
+}
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return int(free.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Different ones: they are taken together."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("", 0))
+        return [int(one.getsockname()[1]) for one in taken]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from colllm_ray.config.section import Name, Section
+from colllm_ray.config.section import Labels, Name, Section
 
 
 class AutoscalingConfig(Section):
@@ -53,7 +53,7 @@ class ModelConfig(Section):
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="Custom resources of Ray's nodes that one copy takes, by name."
     )
-    labels: dict[str, str] = Field(
+    labels: Labels = Field(
         {},
         description="Labels that a node must have, as Ray's label selectors say it: `ray.io/accelerator-type: H100`, "
         "`ray.io/node-id: ..`, or those of `ray start --labels`; `!value`, `in(a, b)` and `!in(a, b)` work too.",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from colllm_ray.config.section import Section
+from colllm_ray.config.section import Labels, Section
 
 
 class ServingConfig(Section):
     """How it is served over HTTP; limits are those of each ingress replica."""
 
     ingresses: int = Field(1, ge=1, description="Replicas of the ingress.")
-    labels: dict[str, str] = Field(
+    labels: Labels = Field(
         {}, description="Labels that an ingress's node must have, as those of a model: connections end with their node."
     )
     api_keys: str | None = Field(

@@ -90,5 +90,5 @@ def base_stepper(spec: TeamSpec) -> Stepper:
 
 
 def _stepper(config: ModelConfig, model: LanguageModel, context: int, head: torch.nn.Module | None = None) -> Stepper:
-    static_shapes = config.cuda_graphs and model.device.type == "cuda"
+    static_shapes = config.cuda_graphs and model.device.type == "cuda" and config.num_gpus <= 1  # a graph is of one GPU
     return Stepper(Engine(model, config.max_sessions, context, head, static_shapes, config.reuse_prefixes))

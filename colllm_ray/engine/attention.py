@@ -8,7 +8,7 @@ keyword argument, the way transformers hands its own paged cache to its attentio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,11 @@ class Run:
         )
         return output.view(b, kv_heads, groups, t, -1).permute(0, 3, 1, 2, 4).reshape(b * t, heads, -1)
 
+    def on(self, device: torch.device) -> Run:
+        """The same on another device."""
+        slots = self.slots if isinstance(self.slots, slice) else self.slots.to(device)
+        return replace(self, slots=slots, positions=self.positions.to(device), _masks={})
+
     def _mask(self, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
         """What is added to the attention weights, [B, 1, G * T, L]; None where every key is seen."""
         if self.all_seen and (window is None or self.length <= window):
@@ -70,6 +75,17 @@ class Step:
     positions: Tensor  # [1, N]
     slots: Tensor  # [N]
     runs: Sequence[Run]
+    _elsewhere: dict[torch.device, Step] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Step:
+        """The same on the device of a layer, where the model is spread over several."""
+        if device == self.slots.device:
+            return self
+        if device not in self._elsewhere:
+            ids, positions = self.input_ids.to(device), self.positions.to(device)
+            runs = [run.on(device) for run in self.runs]
+            self._elsewhere[device] = Step(self.cache, ids, positions, self.slots.to(device), runs)
+        return self._elsewhere[device]
 
 
 def attend(
@@ -90,6 +106,7 @@ def attend(
         if others.get(name) is not None:
             raise ColllmError(f"{type(module).__name__} needs attention with `{name}`, which the engine does not have")
     layer = int(module.layer_idx)  # type: ignore[arg-type]
+    step = step.on(key.device)
     keys, values = step.cache.store(layer, step.slots, step.positions[0], key, value)
     outputs = [run.attend(query[0], keys, values, scaling, sliding_window) for run in step.runs]
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None

@@ -34,7 +34,7 @@ class LanguageModel:
 
     @classmethod
     def load(cls, config: ModelConfig, vocab_size: int) -> LanguageModel:
-        """Loads from safetensors, onto the GPU where the config reserves one.
+        """Loads from safetensors, onto the GPU where the config reserves one, layer by layer over several.
 
         Raises ColllmError where the folder or hub id cannot be loaded.
         """
@@ -46,12 +46,13 @@ class LanguageModel:
                 dtype=config.dtype,
                 trust_remote_code=config.trust_remote_code,
                 use_safetensors=True,
+                device_map="balanced" if config.num_gpus > 1 else None,
             )
         except (OSError, ValueError, SafetensorError) as error:
             raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
         if config.adapter is not None:
             model = with_adapter(model, config.adapter)
-        return cls(model.to(config.device), vocab_size)
+        return cls(model if config.num_gpus > 1 else model.to(config.device), vocab_size)
 
     def prepare_for_steps(self, context: int) -> None:
         """From now on the model runs on a `Step` of an engine's cache only, over texts of up to `context` tokens.
@@ -118,10 +119,10 @@ class LanguageModel:
 
         def keep_wanted(_output_layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
             h = inputs[0].flatten(0, 1)
-            hidden.append(h.index_select(0, wanted))  # [N, D]
-            return ((hidden[0] if answered is wanted else h.index_select(0, answered))[None],)
+            hidden.append(h.index_select(0, wanted.to(h.device)))  # [N, D]
+            return ((hidden[0] if answered is wanted else h.index_select(0, answered.to(h.device)))[None],)
 
         with self._output_layer.register_forward_pre_hook(keep_wanted):
             logits: Tensor = self.model(input_ids=input_ids, **model_arguments).logits[0]
         assert len(hidden) == 1, "a forward pass calls the output layer once"
-        return hidden[0], logits
+        return hidden[0].to(logits.device), logits

@@ -47,6 +47,25 @@ def test_what_is_written_is_read_back(content: dict[str, object], tmp_path: Path
     assert load(yaml.safe_load(collaboration.to_yaml()), tmp_path) == collaboration
 
 
+def test_what_a_copy_reserves_is_said_in_the_words_of_ray(content: dict[str, object], tmp_path: Path) -> None:
+    labels = {"pool": "in(a, b)", "zone": "!c"}
+    placement = {"num_gpus": 2, "memory_gib": 1.5, "resources": {"tpu": 1}, "labels": labels}
+    content["base"] = {"model": "some-org/some-model", **placement}
+    base = load(content, tmp_path).base
+    assert base.reserved == {
+        "num_cpus": 0.5,
+        "num_gpus": 2,
+        "memory": 1.5 * 2**30,
+        "resources": {"tpu": 1},
+        "label_selector": labels,
+    }
+
+
+def test_a_local_ray_has_room_for_all_copies(content: dict[str, object], tmp_path: Path) -> None:
+    content["base"] = {"model": "some-org/some-model", "autoscaling": {"min": 0, "max": 20, "sessions": 4}}
+    assert load(content, tmp_path).reserved_cpus == 11  # half a CPU each, and the ingress's quarter
+
+
 def test_a_hub_id_stays_one(content: dict[str, object], tmp_path: Path) -> None:
     content["base"] = {"model": "some-org/some-model"}
     assert load(content, tmp_path).base.model == "some-org/some-model"
@@ -133,6 +152,17 @@ def test_every_field_is_described() -> None:
         ({"experts": [{"name": "x", "model": "a/b"}, {"name": "x", "model": "a/c"}]}, "'x' is taken"),
         ({"name": "with space"}, "name: "),
         ({"training": {"epochs": 0}}, "training.epochs: "),
+        ({"base": {"model": "a/b", "num_gpus": 1.5}}, "base: num_gpus: 1.5 must be a share of one GPU, or whole ones"),
+        ({"base": {"model": "a/b", "labels": {"pool": "in(a"}}}, "base.labels.pool: "),
+        ({"base": {"model": "a/b", "resources": {"tpu": 0}}}, "base.resources.tpu: "),
+        (
+            {"base": {"model": "a/b", "replicas": 2, "autoscaling": {"max": 2, "sessions": 4}}},
+            "base: replicas: `autoscaling` says how many there are; leave out one of them",
+        ),
+        (
+            {"base": {"model": "a/b", "autoscaling": {"min": 3, "max": 2, "sessions": 4}}},
+            "base.autoscaling: max: 2 copies are fewer than min, 3",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(content: dict[str, object], change: object, message: str, tmp_path: Path) -> None:

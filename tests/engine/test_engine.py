@@ -311,3 +311,20 @@ def test_the_likeliest_tokens_are_told(
     assert isinstance(five, Extended)
     assert (five.choices[-1].token, five.choices[-1].logprob) == tops[0][0]
     assert five.choices[-1].gold_logprob == pytest.approx(float(row[2]), abs=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_model_that_is_spread_over_gpus_answers_as_plain_forward(
+    architecture: str,
+    model_folder: ModelFolder,
+    plain_model: Callable[[str], PreTrainedModel],
+) -> None:
+    config = ModelConfig(model=str(model_folder(architecture, 0)), num_gpus=2)
+    model = LanguageModel.load(config, 300)
+    assert len({parameter.device for parameter in model.model.parameters()}) == 2
+    engine = Engine(model, 4, CONTEXT)
+    texts = [list(range(5 + i, 15 + 2 * i)) for i in range(3)]
+    replies = engine.extend([Extend(f"s{i}", 0, tuple(text), want=3) for i, text in enumerate(texts)])
+    for text, reply in zip(texts, replies, strict=True):
+        assert_right(plain_model(architecture), text, 3, reply)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+import torch
 
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
@@ -73,6 +74,37 @@ def test_a_step_that_breaks_is_told_to_all_of_it_and_forgotten(
 
     asyncio.run(run())
     assert "a step over 2 sessions failed" in caplog.text
+
+
+def test_a_step_without_memory_is_taken_in_parts(language_model: LanguageModelOf) -> None:
+    model = language_model("llama")
+    stepper = Stepper(Engine(model, 8, CONTEXT))
+    alone = Engine(language_model("llama"), 1, CONTEXT)
+    most = 10  # tokens for which there is memory
+    steps: list[int] = []
+
+    def fails_beyond_memory(_layer: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        steps.append(inputs[0].shape[1])
+        if steps[-1] > most:
+            raise torch.OutOfMemoryError("no memory")
+
+    model.model.model.layers[1].register_forward_pre_hook(fails_beyond_memory)
+    requests = [Extend(f"s{i}", 0, (i, i + 1, i + 2)) for i in range(7)] + [Extend("long", 0, tuple(range(most + 1)))]
+
+    async def run() -> None:
+        *short, long = await replies(stepper, requests)
+        for request, reply in zip(requests, short, strict=False):
+            (expected,) = alone.extend([request])
+            assert isinstance(reply, Extended)
+            assert isinstance(expected, Extended)
+            assert reply.choices[0].token == expected.choices[0].token
+        assert isinstance(long, Failed)
+        assert "OutOfMemoryError" in long.reason
+        assert stepper.failed_steps == 1
+        await replies(stepper, requests[:1])
+        assert stepper.failed_steps == 0
+
+    asyncio.run(run())
 
 
 def test_a_newer_request_takes_the_place_of_one_that_waits(language_model: LanguageModelOf) -> None:
