@@ -40,6 +40,7 @@ def main() -> None:
         trained = with_copies(
             trained,
             1,
+            1,
             lambda expert: expert.model_copy(
                 update={"resources": {"experts": 1}, "autoscaling": SCALING if expert.name == scaled else None}
             ),

@@ -42,6 +42,7 @@ class Town:
     data: Path
     bodies: Sequence[dict[str, object]]
     expected: list[list[int]] = field(default_factory=list)
+    last_whole_s: float = 0.0
     rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     @property
@@ -59,13 +60,14 @@ class Town:
         return {one.name: one for one in await asyncio.to_thread(deployed)}
 
     async def whole(self, but_for: Sequence[str] = ()) -> float:
-        """Waits until all replicas run, none of them `but_for`; returns the seconds that this took."""
+        """Waits until all replicas run, none of them `but_for`; returns the seconds that this took: `last_whole_s`."""
         begin = perf_counter()
         while True:
             deployments = (await self.deployments()).values()
             gone = {replica.name for one in deployments for replica in one.running}.isdisjoint(but_for)
             if gone and all(one.is_whole for one in deployments):
-                return perf_counter() - begin
+                self.last_whole_s = perf_counter() - begin
+                return self.last_whole_s
             if perf_counter() - begin > WHOLE_S:
                 raise TimeoutError(f"not whole after {WHOLE_S:g} s: {deployments}")
             await asyncio.sleep(POLL_S)
@@ -73,14 +75,14 @@ class Town:
     async def running(self, deployment: str) -> list[Replica]:
         return (await self.deployments())[deployment].running
 
-    async def replicas_on(self, node: str) -> list[str]:
-        """Names of those that run there. Raises ValueError where there is none: nobody would notice its end."""
-        there = await asyncio.to_thread(self.cluster.processes, node)
-        running = [replica for one in (await self.deployments()).values() for replica in one.running]
-        found = [replica.name for replica in running if replica.pid in there]
-        if not found:
-            raise ValueError(f"nothing runs on {node}")
-        return found
+    async def fullest_node(self) -> tuple[str, list[str]]:
+        """The node with most of the experts' replicas, by name, and the names of all replicas that run there."""
+        running = {one.name: one.running for one in (await self.deployments()).values()}
+        expert_pids = {replica.pid for name in self.experts for replica in running[f"Expert-{name}"]}
+        processes = {node: await asyncio.to_thread(self.cluster.processes, node) for node in self.cluster.nodes}
+        fullest = max(processes, key=lambda node: len(expert_pids.intersection(processes[node])))
+        there = [replica.name for some in running.values() for replica in some if replica.pid in processes[fullest]]
+        return fullest, there
 
     async def kill(self, deployments: Sequence[str], times: int, every_s: float) -> None:
         """Kills a replica of each of the deployments in turn, where one runs, the first after `every_s`."""
@@ -121,15 +123,15 @@ def with_experts(trained: TrainedCollaboration, change: Callable[[ExpertConfig],
 
 
 def with_copies(
-    trained: TrainedCollaboration, routers: int, expert: Callable[[ExpertConfig], ExpertConfig]
+    trained: TrainedCollaboration, ingresses: int, routers: int, expert: Callable[[ExpertConfig], ExpertConfig]
 ) -> TrainedCollaboration:
-    """The collaboration with so many routers, changed experts, and two ingresses, on the head.
+    """The collaboration with so many ingresses, on the head, and routers, and with changed experts.
 
     What clients are connected to is not to be killed: their connections cannot go on elsewhere.
     """
     collaboration = with_experts(trained, expert).collaboration
     base = collaboration.base.model_copy(update={"replicas": routers})
-    serving = collaboration.serving.model_copy(update={"ingresses": 2, "labels": {NODE: "head"}})
+    serving = collaboration.serving.model_copy(update={"ingresses": ingresses, "labels": {NODE: "head"}})
     return replace(trained, collaboration=collaboration.model_copy(update={"base": base, "serving": serving}))
 
 

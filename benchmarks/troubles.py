@@ -33,66 +33,99 @@ class Size:
 FULL, QUICK = Size(300, 12, 6), Size(60, 3, 2)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """Where troubles happen, and `calm`: the same load without any."""
+
+    place: Town
+    size: Size
+    calm: Sequence[Asked]
+
+    @property
+    def experts(self) -> list[str]:
+        return [f"Expert-{name}" for name in self.place.experts]
+
+    def row(self, trouble: str, asked: Sequence[Asked], whole_s: float = 0.0, **kills: int) -> Row:
+        """A row of the report; `told` is why the first of the lost answers was lost."""
+        p50, p99 = quantiles(asked)
+        return {
+            "trouble": trouble,
+            "answers": len(asked),
+            "lost": len(lost(asked)),
+            "differing": len(differing(asked, self.place.expected)),
+            **{kind: kills.get(kind, 0) for kind in ("expert_kills", "router_kills", "node_kills")},
+            "p50_s": round(p50, 3),
+            "p99_s": round(p99, 3),
+            "longest_s": round(max(one.seconds for one in asked), 3),
+            "added_p99_s": round(p99 - quantiles(self.calm)[1], 3),
+            "whole_again_s": round(whole_s, 1),
+            "told": next((one.error for one in lost(asked) if one.error), ""),
+        }
+
+
 async def rows_of(place: Town, size: Size, chosen: Sequence[str]) -> list[Row]:
+    """The undisturbed run, and the troubles one after the other. Raises ValueError where the former loses an answer."""
     undisturbed = await load(place.url, place.bodies, 1, lambda n: n < len(place.bodies))
-    assert not lost(undisturbed), lost(undisturbed)[0].error
+    if lost(undisturbed):
+        raise ValueError(f"an answer is lost without any trouble: {lost(undisturbed)[0].error}")
     place.expected = [one.answer.tokens for one in sorted(undisturbed, key=lambda one: one.question)]
     calm = await load(place.url, place.bodies, AT_ONCE, lambda n: n < size.answers)
+    scene = Scene(place, size, calm)
     right = f"{right_answers(place.data, undisturbed):.1%} of {place.data.name} right"
-    rows = [{**_row(place, "undisturbed", calm, calm), "told": right}]
-    print(rows[-1], flush=True)
+    rows = [{**scene.row("undisturbed", calm), "told": right}]
     for name in chosen:
-        for row in await TROUBLES[name](place, size, calm):
-            rows.append(row)
-            print(row, flush=True)
+        print(rows[-1], flush=True)
+        rows += await TROUBLES[name](scene)
     return rows
 
 
-def _row(place: Town, name: str, asked: list[Asked], calm: list[Asked], kills: int = 0, whole_s: float = 0.0) -> Row:
-    p50, p99 = quantiles(asked)
-    return {
-        "trouble": name,
-        "answers": len(asked),
-        "lost": len(lost(asked)),
-        "differing": len(differing(asked, place.expected)),
-        "kills": kills,
-        "p50_s": round(p50, 3),
-        "p99_s": round(p99, 3),
-        "longest_s": round(max(one.seconds for one in asked), 3),
-        "added_p99_s": round(p99 - quantiles(calm)[1], 3),
-        "whole_again_s": round(whole_s, 1),
-        "told": next((one.error for one in lost(asked) if one.error), ""),
-    }
+async def _expert_kills(scene: Scene) -> list[Row]:
+    kills = scene.size.expert_kills
+    asked = await scene.place.under(scene.place.kill(scene.experts, kills, EXPERT_KILL_EVERY_S), scene.size.answers)
+    return [scene.row("expert_kills", asked, await scene.place.whole(), expert_kills=kills)]
 
 
-async def _expert_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
-    names = [f"Expert-{name}" for name in place.experts]
-    asked = await place.under(place.kill(names, size.expert_kills, EXPERT_KILL_EVERY_S), size.answers)
-    return [_row(place, "expert_kills", asked, calm, size.expert_kills, await place.whole())]
+async def _router_kills(scene: Scene) -> list[Row]:
+    kills = scene.size.router_kills
+    asked = await scene.place.under(scene.place.kill(["Router"], kills, ROUTER_KILL_EVERY_S), scene.size.answers)
+    return [scene.row("router_kills", asked, await scene.place.whole(), router_kills=kills)]
 
 
-async def _router_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
-    asked = await place.under(place.kill(["Router"], size.router_kills, ROUTER_KILL_EVERY_S), size.answers)
-    return [_row(place, "router_kills", asked, calm, size.router_kills, await place.whole())]
+async def _node_kills(scene: Scene) -> list[Row]:
+    place = scene.place
+    asked = await place.under(_kill_node(place), scene.size.answers)
+    row = scene.row("node_kills", asked, place.last_whole_s, node_kills=1)
+    gone = [node for node, runs in place.cluster.nodes.items() if not runs]
+    await asyncio.to_thread(place.cluster.start, *gone)
+    return [row]
 
 
-async def _node_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
-    """A node with half of the experts' replicas, and what else Serve has put there."""
-    node, whole_s = "experts-2", 0.0
+async def _kill_node(place: Town) -> None:
+    """The one with most of the experts' replicas; until all that ran there runs elsewhere."""
+    node, replicas = await place.fullest_node()
+    await asyncio.to_thread(place.cluster.kill, node)
+    await place.whole(but_for=replicas)
+
+
+async def _all_at_once(scene: Scene) -> list[Row]:
+    """Experts and routers, and then a node."""
+    place, size = scene.place, scene.size
 
     async def trouble() -> None:
-        nonlocal whole_s
-        gone = await place.replicas_on(node)
-        await asyncio.to_thread(place.cluster.kill, node)
-        whole_s = await place.whole(but_for=gone)
+        await asyncio.gather(
+            place.kill(scene.experts, size.expert_kills, EXPERT_KILL_EVERY_S),
+            place.kill(["Router"], size.router_kills, ROUTER_KILL_EVERY_S),
+        )
+        await _kill_node(place)
 
     asked = await place.under(trouble(), size.answers)
-    await asyncio.to_thread(place.cluster.start, node)
-    return [_row(place, "node_kills", asked, calm, 1, whole_s)]
+    kills = {"expert_kills": size.expert_kills, "router_kills": size.router_kills, "node_kills": 1}
+    return [scene.row("all_at_once", asked, place.last_whole_s, **kills)]
 
 
-async def _all_gone(place: Town, _size: Size, calm: list[Asked]) -> list[Row]:
+async def _all_gone(scene: Scene) -> list[Row]:
     """All replicas of one expert, asked for with either policy before Serve has started others."""
+    place = scene.place
     expert, question = await _needed(place)
     rows = []
     for policy in ("continue", "fail"):
@@ -100,13 +133,9 @@ async def _all_gone(place: Town, _size: Size, calm: list[Asked]) -> list[Row]:
             signal_to(replica, signal.SIGKILL)
         body = {**place.bodies[question], "colllm": {"policy": policy, "wait_s": IMPATIENT_S}}
         asked = await ask(place.url, question, body)
-        as_meant = (
-            asked.error is None and asked.answer.lost_experts == [expert]
-            if policy == "continue"
-            else asked.error is not None and f"Expert-{expert}: no replica within" in asked.error
-        )
-        row = _row(place, f"all_gone_{policy}", [asked], calm, 2, await place.whole())
-        rows.append({**row, "lost": int(not as_meant), "differing": 0, "told": asked.error or f"without {expert}"})
+        row = scene.row(f"all_gone_{policy}", [asked], await place.whole(), expert_kills=2)
+        told = asked.error or f"went on without {', '.join(asked.answer.lost_experts)}"
+        rows.append({**row, "told": told})
     return rows
 
 
@@ -121,83 +150,97 @@ async def _needed(place: Town) -> tuple[str, int]:
     raise ValueError("no question needs an expert")
 
 
-async def _hung(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
+async def _hung_expert(scene: Scene) -> list[Row]:
     """A replica that is stopped in the middle of its work, until Serve has replaced it."""
+    place = scene.place
     expert, _ = await _needed(place)
     replica = (await place.running(f"Expert-{expert}"))[0]
-    whole_s = 0.0
 
     async def trouble() -> None:
-        nonlocal whole_s
         signal_to(replica, signal.SIGSTOP)
-        whole_s = await place.whole(but_for=[replica.name])
+        await place.whole(but_for=[replica.name])
 
     try:
-        asked = await place.under(trouble(), size.answers)
+        asked = await place.under(trouble(), scene.size.answers)
     finally:
         signal_to(replica, signal.SIGKILL)
-    return [_row(place, "hung_expert", asked, calm, 1, whole_s)]
+    return [scene.row("hung_expert", asked, place.last_whole_s)]
 
 
-async def _controller_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
+async def _controller_kills(scene: Scene) -> list[Row]:
+    place = scene.place
+
     async def trouble() -> None:
-        (controller,) = [
-            pid
-            for pid, command in (await asyncio.to_thread(place.cluster.processes, "head")).items()
-            if "ServeController" in command
-        ]
+        processes = await asyncio.to_thread(place.cluster.processes, "head")
+        (controller,) = [pid for pid, command in processes.items() if "ServeController" in command]
         os.kill(controller, signal.SIGKILL)
         await asyncio.sleep(EXPERT_KILL_EVERY_S)
         await place.whole()
 
-    asked = await place.under(trouble(), size.answers)
-    return [_row(place, "controller_kills", asked, calm, 1, await place.whole())]
+    return [scene.row("controller_kills", await place.under(trouble(), scene.size.answers), place.last_whole_s)]
 
 
-async def _ingress_kills(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
+async def _ingress_kills(scene: Scene) -> list[Row]:
     """What its connections carried is lost: their clients have to ask again."""
-    asked = await place.under(place.kill(["Ingress"], 1, EXPERT_KILL_EVERY_S), size.answers)
-    return [_row(place, "ingress_kills", asked, calm, 1, await place.whole())]
+    place = scene.place
+    asked = await place.under(place.kill(["Ingress"], 1, EXPERT_KILL_EVERY_S), scene.size.answers)
+    whole_s = await place.whole()
+    return [scene.row("ingress_kills", asked, whole_s)]
 
 
-async def _updates(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
+async def _full_experts(scene: Scene) -> list[Row]:
+    """Experts with room for fewer texts than are written at once; then as before."""
+    place = scene.place
+
+    def with_few_sessions(expert: ExpertConfig) -> ExpertConfig:
+        return expert.model_copy(update={"max_sessions": FEW_SESSIONS})
+
+    await place.update(with_experts(place.trained, with_few_sessions))
+    await place.whole()
+    asked = await load(place.url, place.bodies, AT_ONCE, lambda n: n < scene.size.answers)
+    await place.update(place.trained)
+    return [scene.row("full_experts", asked, await place.whole())]
+
+
+async def _updates(scene: Scene) -> list[Row]:
     """One expert gets other weights, and then its own again; answers in between may be of either."""
+    place = scene.place
     first, second = place.trained.collaboration.experts[:2]
-    changed = with_experts(
-        place.trained, lambda expert: expert.model_copy(update={"model": second.model}) if expert == first else expert
-    )
+
+    def with_other_weights(expert: ExpertConfig) -> ExpertConfig:
+        return expert.model_copy(update={"model": second.model}) if expert == first else expert
+
     rows = []
-    for name, trained in (("update", changed), ("update_back", place.trained)):
-        asked = await place.under(place.update(trained), size.answers)
-        whole_s = await place.whole()
+    for name, trained in (("update", with_experts(place.trained, with_other_weights)), ("update_back", place.trained)):
+        asked = await place.under(place.update(trained), scene.size.answers)
+        row = scene.row(name, asked, await place.whole())
         after = await load(place.url, place.bodies, AT_ONCE, lambda n: n < len(place.bodies))
-        new = len(differing(after, place.expected))
-        row = _row(place, name, asked, calm, 0, whole_s)
-        rows.append({**row, "differing": 0, "told": f"{new} of {len(after)} questions have another answer now"})
+        changed = len(differing(after, place.expected))
+        del row["differing"]
+        rows.append({**row, "told": f"{changed} of {len(after)} questions have another answer now"})
     return rows
 
 
-async def _full(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
-    """Experts with room for fewer texts than are written at once; then as before."""
-
-    def with_sessions(expert: ExpertConfig) -> ExpertConfig:
-        return expert.model_copy(update={"max_sessions": FEW_SESSIONS})
-
-    changed = with_experts(place.trained, with_sessions)
-    await place.update(changed)
-    await place.whole()
-    asked = await load(place.url, place.bodies, AT_ONCE, lambda n: n < size.answers)
-    await place.update(place.trained)
-    return [_row(place, "full_experts", asked, calm, 0, await place.whole())]
-
-
-async def _cut_cable(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
-    """A host that nothing reaches any more, for so short that the connections heal, and for longer."""
-    node = "experts-2"
+async def _slow_link(scene: Scene) -> list[Row]:
+    """A host to which little gets through."""
+    place = scene.place
+    node, _ = await place.fullest_node()
     host = place.cluster.host(node)
+    await asyncio.to_thread(host.slow_down, SLOW_BITS_PER_S)
+    try:
+        asked = await load(place.url, place.bodies, AT_ONCE, lambda n: n < scene.size.answers)
+    finally:
+        await asyncio.to_thread(host.speed_up)
+    return [scene.row("slow_link", asked, await place.whole())]
+
+
+async def _cut_cable(scene: Scene) -> list[Row]:
+    """A host that nothing reaches any more, for so short that the connections heal, and for longer."""
+    place = scene.place
 
     async def trouble(seconds: float) -> None:
-        await place.replicas_on(node)
+        node, _ = await place.fullest_node()
+        host = place.cluster.host(node)
         await asyncio.to_thread(host.cut)
         try:
             await asyncio.sleep(seconds)
@@ -206,35 +249,21 @@ async def _cut_cable(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
 
     rows = []
     for seconds in CUTS_S:
-        asked = await place.under(trouble(seconds), size.answers)
-        rows.append(_row(place, f"cut_{seconds:g}_s", asked, calm, 1, await place.whole()))
-    if not place.cluster.nodes[node]:  # Ray had given it up
-        await asyncio.to_thread(place.cluster.start, node)
+        asked = await place.under(trouble(seconds), scene.size.answers)
+        rows.append(scene.row(f"cut_{seconds:g}_s", asked, await place.whole()))
     return rows
 
 
-async def _slow_link(place: Town, size: Size, calm: list[Asked]) -> list[Row]:
-    """A host to which little gets through."""
-    host = place.cluster.host("experts-2")
-    await place.replicas_on("experts-2")
-    await asyncio.to_thread(host.slow_down, SLOW_BITS_PER_S)
-    try:
-        asked = await load(place.url, place.bodies, AT_ONCE, lambda n: n < size.answers)
-    finally:
-        await asyncio.to_thread(host.speed_up)
-    return [_row(place, "slow_link", asked, calm)]
-
-
-Trouble = Callable[[Town, Size, list[Asked]], Awaitable[list[Row]]]
-TROUBLES: dict[str, Trouble] = {
+TROUBLES: dict[str, Callable[[Scene], Awaitable[list[Row]]]] = {
     "expert_kills": _expert_kills,
     "router_kills": _router_kills,
     "node_kills": _node_kills,
+    "all_at_once": _all_at_once,
     "all_gone": _all_gone,
-    "hung_expert": _hung,
+    "hung_expert": _hung_expert,
     "controller_kills": _controller_kills,
     "ingress_kills": _ingress_kills,
-    "full_experts": _full,
+    "full_experts": _full_experts,
     "updates": _updates,
     "slow_link": _slow_link,
     "cut_cable": _cut_cable,

@@ -87,6 +87,8 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def _deploy(args: argparse.Namespace) -> None:
+    address = _cluster(args)
+
     from colllm_ray.deferral.trained import TrainedCollaboration
 
     trained = TrainedCollaboration.load(args.collaboration)
@@ -96,7 +98,7 @@ def _deploy(args: argparse.Namespace) -> None:
     from colllm_ray.serving.application import deploy_http
 
     keys = take_keys(trained.collaboration.serving.api_keys)
-    with joined_cluster(_cluster(args)):
+    with joined_cluster(address):
         url = deploy_http(trained, args.host, args.port, keys)
     print(f"{trained.collaboration.name} answers at {url}/v1/chat/completions; `serve shutdown` stops it")
 
@@ -124,6 +126,8 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _status(args: argparse.Namespace) -> None:
+    address = _cluster(args)
+
     from rich.console import Console
 
     from colllm_ray.ray_session import joined_cluster
@@ -131,7 +135,7 @@ def _status(args: argparse.Namespace) -> None:
     from colllm_ray.serving.placement.nodes import node_rooms
     from colllm_ray.serving.placement.tables import status_table
 
-    with joined_cluster(_cluster(args)):
+    with joined_cluster(address):
         table = status_table(deployed(), node_rooms())
     Console().print(table)
 
