@@ -32,6 +32,7 @@ from transformers import (
 )
 from xdist.remote import Producer
 
+from clusters.local import LocalCluster, Node, running_cluster
 from colllm_ray.config import Collaboration, ModelConfig, TrainingConfig
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.language_model import LanguageModel
@@ -175,6 +176,13 @@ def ray_local(lab: Collaboration) -> Iterator[None]:
     with ray_session(None, lab):
         ray._private.worker._global_node.kill_log_monitor()  # which looks at hundreds of files ten times a second
         yield
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[LocalCluster]:
+    """Two nodes that ask for their token; one expert has room on the second."""
+    with running_cluster([Node("head", 4), Node("experts", 2, {"experts": 1}, {"pool": "experts"})]) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

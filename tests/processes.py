@@ -15,13 +15,3 @@ def started_processes(named: str) -> list[psutil.Process]:
             if named in " ".join(process.cmdline()):
                 found.append(process)
     return found
-
-
-def kill_with_children(pid: int) -> None:
-    """The process and all that it started, at once, and without a chance to tidy up."""
-    process = psutil.Process(pid)
-    processes = [process, *process.children(recursive=True)]
-    for one in processes:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
-    psutil.wait_procs(processes)

@@ -12,12 +12,16 @@ ROWS = (
     ("tests/training/", "tests/evaluation/test_evaluate.py"),  # scored_tiny, trained_tiny
     (  # demo, and the lab served
         "tests/lab/test_demo.py",
-        *(f"tests/serving/test_{name}.py" for name in "api clients http limits metrics page port schema".split()),
+        *(
+            f"tests/serving/test_{name}.py"
+            for name in "api clients cold_expert http limits metrics page port schema".split()
+        ),
         "tests/test_cli.py",
     ),
     ("tests/scoring/test_score.py",),
     ("tests/scoring/test_score_kills.py",),
-    ("tests/test_jobs.py",),
+    ("tests/clusters/test_chaos.py",),
+    ("tests/test_jobs.py", "tests/clusters/test_local.py"),  # cluster
     ("tests/serving/test_expert_link.py",),
 )
 

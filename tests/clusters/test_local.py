@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,13 @@ import httpx
 import pytest
 import yaml
 
-from clusters.local import LocalCluster, Node, running_cluster
+from clusters.local import LocalCluster
 from tests.collaborations import random_collaboration
 from tests.commands import DEADLINE_S, free_port, wait_until
 from tests.conftest import ModelFolder
 
 KUBERAY = Path(__file__).resolve().parents[2] / "clusters" / "kuberay"
 SERVE = Path(sys.executable).with_name("serve")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    with running_cluster([Node("head", 4), Node("experts", 2, {"experts": 1}, {"pool": "experts"})]) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="module")
