@@ -14,6 +14,7 @@ from time import perf_counter
 from benchmarks.events import Streamed, stream
 
 PATH = "/v1/chat/completions"
+WAIT_S = 300
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,12 @@ class Asked:
 
 
 def questions(file: Path) -> list[dict[str, object]]:
-    """Requests for the rows of a file: all of them, and then every third of them sampled."""
+    """Requests for the rows of a file: all of them, and then every third of them sampled.
+
+    They wait for an expert for as long as a crowded machine may need to start it.
+    """
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    greedy = [{"messages": row["messages"][:1]} for row in rows]
+    greedy = [{"messages": row["messages"][:1], "colllm": {"wait_s": WAIT_S}} for row in rows]
     return [*greedy, *({**body, "temperature": 1.0, "seed": seed} for seed, body in enumerate(greedy[::3]))]
 
 

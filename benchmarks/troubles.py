@@ -30,7 +30,7 @@ class Size:
     router_kills: int
 
 
-FULL, QUICK = Size(300, 12, 6), Size(60, 3, 2)
+FULL, QUICK = Size(300, 12, 6), Size(24, 2, 1)
 
 
 @dataclass(frozen=True)

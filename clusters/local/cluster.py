@@ -1,4 +1,7 @@
-"""A Ray cluster whose nodes are processes of this machine, each of which can be killed by itself."""
+"""A Ray cluster whose nodes are processes of this machine, each of which can be killed by itself.
+
+Needs psutil, which `pip install '.[bench]'` brings.
+"""
 
 from __future__ import annotations
 

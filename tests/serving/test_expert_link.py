@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.model_client import ModelClient, News, Session
-from colllm_ray.decoding.team import Team, member_stepper
+from colllm_ray.decoding.team import member_stepper
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.stepper import StepTimes
@@ -109,25 +109,6 @@ def test_a_session_survives_the_restart_of_its_only_replica(
                     os.kill(replica, signal.SIGKILL)
 
     asyncio.run(run())
-
-
-def test_answers_go_on_when_a_replica_dies_under_them(router: DeploymentHandle, trained: TrainedCollaboration) -> None:
-    requests = [AnswerRequest((5, 6 + i), max_tokens=50, eta=0.3) for i in range(16)]
-
-    async def undisturbed() -> list[list[tuple[int, int]]]:
-        team = Team.in_process(trained)
-        return [[(token.token, token.author) async for token in team.answer(request)] for request in requests]
-
-    def served(responses: Sequence[object]) -> list[list[tuple[int, int]]]:
-        return [[(token.token, token.author) for token in response.result()] for response in responses]  # type: ignore[attr-defined]
-
-    expected = asyncio.run(undisturbed())
-    assert served([router.answer.remote(request) for request in requests]) == expected
-    (replica,) = replicas("e1")
-    responses = [router.answer.remote(request) for request in requests * 3]
-    os.kill(replica, signal.SIGKILL)
-    assert served(responses) == expected * 3
-    wait_until(lambda: len(replicas("e1")) == 1, "a new replica")
 
 
 def test_a_stream_gives_the_tokens_of_the_whole_answer(router: DeploymentHandle) -> None:
