@@ -69,7 +69,7 @@ class LocalCluster:
         self._hosts = dict(zip(self._nodes, hosts, strict=True))
         self._port = port
         self._dashboard = dashboard
-        self._pids: dict[str, int] = {}
+        self._started: dict[str, tuple[int, float]] = {}  # process id, and when it began: the id may come again
 
     @classmethod
     def up(cls, folder: Path, nodes: Sequence[Node] = DEFAULT_NODES, *, as_hosts: bool = False) -> LocalCluster:
@@ -101,7 +101,7 @@ class LocalCluster:
             raise ColllmError(f"{folder}: there is no cluster; `up` starts one") from error
         nodes = [Node(**node) for node in state["nodes"]]
         cluster = cls(folder, nodes, [Host(**host) for host in state["hosts"]], state["port"], state["dashboard"])
-        cluster._pids = state["pids"]
+        cluster._started = {name: tuple(started) for name, started in state["started"].items()}
         return cluster
 
     @property
@@ -129,22 +129,24 @@ class LocalCluster:
             self._save()
             deadline = time.monotonic() + START_S
             while STARTED not in log.read_text():
-                if time.monotonic() > deadline or not psutil.pid_exists(self._pids[name]):
+                if time.monotonic() > deadline or self._process(name) is None:
                     raise ColllmError(f"node {name} has not started:\n{log.read_text()[-2000:]}")
                 time.sleep(0.1)
 
     def raylet(self, name: str) -> psutil.Process | None:
         """The process that makes a node, if it runs."""
-        with suppress(psutil.NoSuchProcess, KeyError):
-            for process in psutil.Process(self._pids[name]).children(recursive=True):
+        node = self._process(name)
+        with suppress(psutil.NoSuchProcess):
+            for process in [] if node is None else node.children(recursive=True):
                 if process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE:
                     return process
         return None
 
     def processes(self, name: str) -> dict[int, str]:
         """Those that Ray has started on a node: command lines by process id."""
-        found = {}
-        for process in psutil.Process(self._pids[name]).children(recursive=True):
+        found: dict[int, str] = {}
+        node = self._process(name)
+        for process in [] if node is None else node.children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 found[process.pid] = " ".join(process.cmdline())
         return found
@@ -195,18 +197,28 @@ class LocalCluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._pids[name] = process.pid
+        self._started[name] = process.pid, psutil.Process(process.pid).create_time()
         return log
 
     def _end(self, name: str) -> None:
-        with suppress(psutil.NoSuchProcess, KeyError):
-            process = psutil.Process(self._pids.pop(name))
+        process = self._process(name)
+        if process is not None:
             processes = [*process.children(recursive=True), process]
             for one in processes:
                 with suppress(psutil.NoSuchProcess):
                     one.kill()
             psutil.wait_procs(processes, timeout=10)
+        self._started.pop(name, None)
         self._save()
+
+    def _process(self, name: str) -> psutil.Process | None:
+        """`ray start` of a node, which is the parent of all that runs there; None where it has ended."""
+        pid, since = self._started.get(name, (0, 0.0))
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if pid and process.create_time() == since:
+                return process
+        return None
 
     def _save(self) -> None:
         state = {
@@ -214,7 +226,7 @@ class LocalCluster:
             "hosts": [asdict(host) for host in self._hosts.values()],
             "port": self._port,
             "dashboard": self._dashboard,
-            "pids": self._pids,
+            "started": self._started,
         }
         unfinished = self.folder / f"{STATE}.tmp"
         unfinished.write_text(json.dumps(state))

@@ -57,28 +57,37 @@ class Hosts:
             raise ColllmError("hosts of their own are network namespaces: they need root")
         hosts = [Host(f"{NETWORK}.1")]
         _ip("link", "add", NAME, "type", "bridge")
+        try:
+            Hosts._join(hosts, count)
+        except ColllmError:
+            Hosts.remove(hosts)
+            raise
+        return hosts
+
+    @staticmethod
+    def _join(hosts: list[Host], count: int) -> None:
+        """Adds hosts until there are so many."""
         _ip("addr", "add", f"{NETWORK}.1/24", "dev", NAME)
         _ip("link", "set", NAME, "up")
         for number in range(1, count):
             host = Host(f"{NETWORK}.{number + 1}", f"{NAME}-{number}")
             name = host.namespace or ""
             _ip("netns", "add", name)
+            hosts.append(host)
             _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
             _ip("link", "set", name, "master", NAME, "up")
             _ip("-n", name, "addr", "add", f"{host.address}/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
-            hosts.append(host)
-        return hosts
 
     @staticmethod
     def remove(hosts: Iterable[Host]) -> None:
         """Removes the namespaces, with their cables, and the bridge."""
-        namespaces = [host.namespace for host in hosts if host.namespace]
-        for name in namespaces:
-            _ip("netns", "delete", name)
-        if namespaces:
-            _ip("link", "delete", NAME)
+        for host in hosts:
+            if host.namespace:
+                _ip("netns", "delete", host.namespace)
+            elif host.address != Host.address:
+                _ip("link", "delete", NAME)
 
 
 def _ip(*arguments: str) -> None:

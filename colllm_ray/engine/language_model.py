@@ -52,6 +52,8 @@ class LanguageModel:
             raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
         if config.adapter is not None:
             model = with_adapter(model, config.adapter)
+        if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())):
+            raise ColllmError(f"{config.model}: has no room on {config.num_gpus:g} GPUs; give it more")
         return cls(model if config.num_gpus > 1 else model.to(config.device), vocab_size)
 
     def prepare_for_steps(self, context: int) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
+from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.team_spec import TeamSpec
@@ -19,6 +20,8 @@ from colllm_ray.serving import deployments
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.deployments import QUIET
 from colllm_ray.serving.router_client import router_client
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def router_application(spec: TeamSpec) -> serve.Application:
@@ -66,11 +69,19 @@ def deploy_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHa
     """Lets the cluster serve the collaboration until somebody stops it; returns the URL.
 
     One of the same name that is served already is updated: only what has changed starts anew, copy by copy, while the
-    others answer. `host` and `port`, which each node of the cluster has, hold where nothing is served yet.
+    others answer. `host` and `port`, of each node of the cluster, hold where nothing is served yet.
+    Raises ColllmError without keys where others than this machine may ask.
     """
+    if not keys and host not in LOOPBACK:
+        raise ColllmError(
+            f"without API keys, whoever reaches {host}:{port} may ask: set $COLLLM_API_KEYS or `serving.api_keys`, or"
+            " deploy with --host 127.0.0.1"
+        )
+    application = http_application(TeamSpec.of(trained), keys)
     serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
-    serve.run(http_application(TeamSpec.of(trained), keys), name=trained.collaboration.name)
-    return f"http://{host}:{port}"
+    serve.run(application, name=trained.collaboration.name)
+    running = _get_global_client().http_config
+    return f"http://{running.host}:{running.port}"
 
 
 @contextmanager

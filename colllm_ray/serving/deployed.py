@@ -33,6 +33,7 @@ class Deployed:
     wanted: int
     replicas: tuple[Replica, ...]
     reserved: dict[str, Any]
+    max_per_node: int | None
     message: str
 
     @property
@@ -75,6 +76,7 @@ def _deployed(application: str, name: str, details: dict[str, Any]) -> Deployed:
             for replica in details["replicas"]
         ),
         reserved=details["deployment_config"]["ray_actor_options"],
+        max_per_node=details["deployment_config"].get("max_replicas_per_node"),
         message=details["message"],
     )
 

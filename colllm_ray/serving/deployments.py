@@ -42,24 +42,27 @@ def expert(spec: TeamSpec, config: ExpertConfig) -> serve.Application:
 def router(spec: TeamSpec, *experts: serve.Application) -> serve.Application:
     """The router; as many answers as the base has slots."""
     base = spec.trained.collaboration.base
-    silences = [config.silence_s for config in spec.trained.collaboration.experts]
+    experts_are = [(one.silence_s, one.dtype, one.max_sessions) for one in spec.trained.collaboration.experts]
     options = {
         **replica_options(base, spec.serving),
         "max_ongoing_requests": base.max_sessions + ROOM_TO_ASK,
-        "version": _version(_described(spec), _loaded(base), silences),
+        "version": _version(_described(spec), _loaded(base), experts_are),
     }
     return _with(Router, options).bind(spec, *experts)
 
 
 def ingress(spec: TeamSpec, keys: KeyHashes, behind: serve.Application) -> serve.Application:
-    """The ingress."""
+    """The ingress, which has the base's tokenizer."""
+    base = spec.trained.collaboration.base
     options = {
         **_all_have(spec.serving),
         "num_replicas": spec.serving.ingresses,
         "ray_actor_options": ingress_reserved(spec.serving),
         "max_ongoing_requests": ALL,
         "logging_config": ONE_LINE_A_REQUEST,
-        "version": _version(_described(spec), spec.serving.model_dump(), sorted(key.hex() for key in keys)),
+        "version": _version(
+            _described(spec), _loaded(base), spec.serving.model_dump(), sorted(key.hex() for key in keys)
+        ),
     }
     return _with(Ingress, options).bind(spec, keys, behind)
 

@@ -84,5 +84,5 @@ class Expert:
         host = ray.util.get_node_ip_address()
         if self._port is None:
             self._port = asyncio.create_task(self._link.start(host))
-        yield ReplicaAddress(host, await self._port, self._secret)
+        yield ReplicaAddress(host, await asyncio.shield(self._port), self._secret)  # who leaves ends it for nobody else
         await self._link.held(lease)

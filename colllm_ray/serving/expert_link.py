@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.model_client import ModelClient
-from colllm_ray.engine.messages import Deliver, Extend, Failed, Reply
+from colllm_ray.engine.messages import Behind, Deliver, Extend, Extended, Failed, Reply
 from colllm_ray.link.client import SILENCE_S
 from colllm_ray.serving.lease import Lease, Leases, NoReplicaError
 
@@ -24,6 +24,7 @@ class _Session:
     request: Extend  # the latest
     deliver: Deliver
     wait_s: float
+    answered: bool = False  # the latest request was; only its draft goes on
     lease: Lease | None = None
     opening: asyncio.Task[None] | None = None
     failures: int = 0
@@ -52,7 +53,7 @@ class ExpertLink:
             session = _Session(request, deliver, wait_s, lease=self._leases.take_idle())
             self._sessions[request.session] = session
         else:
-            session.request, session.deliver = request, deliver
+            session.request, session.deliver, session.answered = request, deliver, False
         self._send(session)
 
     def close_session(self, session: str) -> None:
@@ -75,7 +76,10 @@ class ExpertLink:
         try:
             session.lease = await self._leases.open(session.wait_s)
         except NoReplicaError as error:
-            session.deliver(Failed(session.request.session, session.request.number, str(error)))
+            self._give_up(session, str(error))
+        except Exception as error:
+            logger.exception("a session could not be opened")
+            self._give_up(session, repr(error))
         else:
             self._send(session)
         finally:
@@ -87,6 +91,7 @@ class ExpertLink:
             return
         if not isinstance(reply, Failed):
             session.failures = 0
+            session.answered |= isinstance(reply, Extended) and reply.number == session.request.number
             session.deliver(reply)
             return
         session.failures += 1
@@ -94,11 +99,16 @@ class ExpertLink:
             session.lease.connection.close_session(reply.session)
             self._leases.drop(session.lease)
             session.lease = None
-        if session.failures == FAILURES:
-            session.deliver(reply)
+        if session.failures >= FAILURES:
+            self._give_up(session, reply.reason)
+        elif session.answered:  # what was lost is a draft: another replica does not know how far it was
+            session.deliver(Behind(reply.session, session.request.number, 0))
         else:
             logger.warning("%s; the session goes on with another replica", reply.reason)
             self._send(session)
+
+    def _give_up(self, session: _Session, reason: str) -> None:
+        session.deliver(Failed(session.request.session, session.request.number, reason))
 
 
 @dataclass(frozen=True)

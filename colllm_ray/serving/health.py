@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from colllm_ray.engine.stepper import Stepper
 
-FAILED_STEPS = 3  # one after the other: a broken device fails at all, a bad request at one
+FAILED_SESSIONS = 3  # and none that went well since: one bad question, asked again and again, is of one session
 EVERY_S = 5.0  # Serve gives a replica up after three checks that fail
 WITHIN_S = 15.0  # a check is answered, between two steps
 
 
 def check_engine(stepper: Stepper) -> None:
-    """Raises RuntimeError where the engine's last steps all failed."""
-    if stepper.failed_steps >= FAILED_STEPS:
-        raise RuntimeError(f"the last {stepper.failed_steps} steps of the model have failed")
+    """Raises RuntimeError where the engine fails at whatever it is asked."""
+    if len(stepper.failed_sessions) >= FAILED_SESSIONS:
+        raise RuntimeError(f"the model has failed at all of the last {len(stepper.failed_sessions)} texts")

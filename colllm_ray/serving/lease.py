@@ -48,7 +48,8 @@ class Leases:
         self._handle = handle.options(stream=True)
         self._silence_s = silence_s
         self._idle: list[Lease] = []
-        self._warming: asyncio.Task[Lease] | None = None  # that nobody waits for any more
+        self._warming: asyncio.Task[Lease] | None = None  # that others have waited for in vain
+        self._problem: str | None = None  # why the latest replica could not be reached
         self._connections: dict[ReplicaAddress, asyncio.Task[LinkConnection]] = {}
 
     def take_idle(self) -> Lease | None:
@@ -71,10 +72,13 @@ class Leases:
             async with asyncio.timeout(wait_s):
                 return await asyncio.shield(opening)
         except TimeoutError:
-            raise NoReplicaError(f"{self._handle.deployment_name}: no replica within {wait_s:g} s") from None
-        finally:
-            if not opening.done():
-                self._let_warm(opening)
+            self._let_warm(opening)
+            why = f": {self._problem}" if self._problem else ""
+            raise NoReplicaError(f"{self._handle.deployment_name}: no replica within {wait_s:g} s{why}") from None
+        except asyncio.CancelledError:  # the session has ended, maybe just when the lease was there
+            opening.cancel()
+            opening.add_done_callback(self._keep)
+            raise
 
     def give_back(self, lease: Lease) -> None:
         """Keeps it for the next session, for a while."""
@@ -92,16 +96,19 @@ class Leases:
         """Nobody waits for it any more, but the next one should find a replica."""
         if self._warming is not None and not self._warming.done():
             opening.cancel()
+        else:
+            self._warming = opening
+            asyncio.get_running_loop().call_later(WARM_S, opening.cancel)
+        opening.add_done_callback(self._keep)
+
+    def _keep(self, opening: asyncio.Task[Lease]) -> None:
+        """A lease that came when nobody waited for it serves the next session."""
+        if opening.cancelled():
             return
-        self._warming = opening
-        end = asyncio.get_running_loop().call_later(WARM_S, opening.cancel)
-
-        def keep(done: asyncio.Task[Lease]) -> None:
-            end.cancel()
-            if not done.cancelled():
-                self.give_back(done.result())
-
-        opening.add_done_callback(keep)
+        if (error := opening.exception()) is not None:
+            logger.warning("%s: no lease: %r", self._handle.deployment_name, error)
+        else:
+            self.give_back(opening.result())
 
     async def _open(self) -> Lease:
         """Tries until it has one."""
@@ -118,7 +125,7 @@ class Leases:
                     raise
                 await asyncio.sleep(RETRY_S)
             except (RayError, RayServeException, LinkError) as error:
-                logger.info("%s: a replica could not be reached: %s", self._handle.deployment_name, error)
+                self._problem = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(RETRY_S)  # it has just died: the next one
 
     async def _try(self) -> Lease:
@@ -131,6 +138,7 @@ class Leases:
         except BaseException:
             stream.cancel()
             raise
+        self._problem = None
         return Lease(name, connection, stream, monotonic())
 
     async def _connect(self, address: ReplicaAddress) -> LinkConnection:

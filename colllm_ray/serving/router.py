@@ -93,7 +93,6 @@ class Router:
                 yield chunk()
                 if not finished:
                     await asyncio.wait([writing], timeout=FLUSH_S)
-                    news.tell()
             await writing
         finally:  # the caller may have left: the answer's sessions end with it
             writing.cancel()

@@ -10,6 +10,7 @@ from colllm_ray.decoding.written import WrittenToken
 
 SIGN_S = 3.0  # from one sign of life of a router to the next
 SILENCE_S = 20.0  # without one, after which it is given up as hung
+FIRST_SIGN_S = 60.0  # until the first one: the answer may have to wait for room
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
+from colllm_ray.engine import stepper as stepper_module
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Behind, Extend, Extended, Failed, Reply
@@ -100,9 +101,9 @@ def test_a_step_without_memory_is_taken_in_parts(language_model: LanguageModelOf
             assert reply.choices[0].token == expected.choices[0].token
         assert isinstance(long, Failed)
         assert "OutOfMemoryError" in long.reason
-        assert stepper.failed_steps == 1
+        assert stepper.failed_sessions <= {"long"}
         await replies(stepper, requests[:1])
-        assert stepper.failed_steps == 0
+        assert stepper.failed_sessions == set()
 
     asyncio.run(run())
 
@@ -162,3 +163,43 @@ def test_a_closed_session_is_served_no_more(language_model: LanguageModelOf) -> 
         assert stepper.engine.session_count == 1
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("most_tokens", [8, 4096])
+def test_long_texts_that_want_the_same_slots_are_all_answered(
+    language_model: LanguageModelOf, monkeypatch: pytest.MonkeyPatch, most_tokens: int
+) -> None:
+    """Chunk by chunk: one that has begun keeps its slot, or begins again."""
+    monkeypatch.setattr(stepper_module, "CHUNK", 6)
+    monkeypatch.setattr(stepper_module, "MOST_TOKENS", most_tokens)
+    requests = [Extend(f"s{i}", 0, tuple(range(i, i + 20 + i))) for i in range(5)]
+    alone = [Engine(language_model("llama"), 1, CONTEXT).extend([request])[0] for request in requests]
+    stepper = Stepper(Engine(language_model("llama"), 2, CONTEXT))
+    told = {reply.session: reply for reply in asyncio.run(replies(stepper, requests))}
+    for expected in alone:
+        reply = told[expected.session]
+        assert isinstance(reply, Extended)
+        assert isinstance(expected, Extended)
+        assert reply.choices[0].token == expected.choices[0].token
+
+
+def test_a_text_whose_first_chunks_were_lost_begins_again(
+    language_model: LanguageModelOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepper_module, "CHUNK", 6)
+    model = language_model("llama")
+    stepper = Stepper(Engine(model, 2, CONTEXT))
+    steps: list[int] = []
+
+    def loses_the_second_step(_layer: object, _inputs: object) -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            raise torch.OutOfMemoryError("no memory")
+
+    requests = [Extend(name, 0, tuple(range(5, 25))) for name in ("a", "b")]
+    expected = Engine(language_model("llama"), 1, CONTEXT).extend(requests[:1])[0]
+    model.model.model.layers[1].register_forward_pre_hook(loses_the_second_step)
+    for reply in asyncio.run(replies(stepper, requests)):
+        assert isinstance(reply, Extended)
+        assert isinstance(expected, Extended)
+        assert reply.choices[0].token == expected.choices[0].token

@@ -53,7 +53,7 @@ def test_what_has_not_changed_keeps_its_version(trained: TrainedCollaboration, m
     assert differing(trained, trained) == set()
     assert differing(trained, changed(trained, replicas=3, max_per_node=2)) == set()
     assert differing(trained, changed(trained, model=str(model_folder("mistral", 5)))) == {"Expert-e0"}
-    assert differing(trained, changed(trained, max_sessions=7)) == {"Expert-e0"}
+    assert differing(trained, changed(trained, max_sessions=7)) == {"Expert-e0", "Router"}
     assert differing(trained, changed(trained, silence_s=3.0)) == {"Expert-e0", "Router"}
     assert differing(trained, replace(trained, calibration=Calibration(0.7, ()))) == {"Ingress", "Router"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic
@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.serving.api.router_calls import Deadline, RouterLostError, RouterSilentError, streamed
-from colllm_ray.serving.router_client import SILENCE_S, Chunk
+from colllm_ray.serving.router_client import FIRST_SIGN_S, SILENCE_S, Chunk
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
@@ -71,13 +71,19 @@ async def lasting_answer(
     lost: tuple[int, ...] = ()
     patience = _Patience()
     while True:
-        rest = replace(request, prompt=(*request.prompt, *written), max_tokens=most - len(written))
+        rest = replace(
+            request,
+            prompt=(*request.prompt, *written),
+            max_tokens=most - len(written),
+            experts=_without(lost, spec, request.experts),
+        )
         so_far = calls, lost
-        stream = streamed(router.options(stream=True).stream.remote(rest), deadline, SILENCE_S)
+        stream = streamed(router.options(stream=True).stream.remote(rest), deadline, FIRST_SIGN_S, SILENCE_S)
         try:
             async with aclosing(cast(AsyncGenerator[Chunk, None], stream)) as chunks:
                 async for chunk in chunks:
-                    patience.reset()
+                    if chunk.tokens:  # else it only says that it is there, and may die of the question yet
+                        patience.reset()
                     written += [token.token for token in chunk.tokens]
                     calls = tuple(a + b for a, b in zip(so_far[0], chunk.calls, strict=True))
                     lost = tuple(dict.fromkeys(so_far[1] + chunk.lost))
@@ -86,5 +92,14 @@ async def lasting_answer(
         except RouterLostError as error:
             if len(written) == most or (written and written[-1] in ends):
                 return  # nothing was lost but the end of the stream
-            logger.warning("a router was lost under an answer, which goes on behind %d tokens", len(written))
+            logger.warning("%s; another one goes on behind %d tokens", error, len(written))
             await patience.after(error)
+
+
+def _without(lost: Sequence[int], spec: TeamSpec, experts: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The experts that may write (None: all), but for those that the answer has gone on without."""
+    if not lost:
+        return None if experts is None else tuple(experts)
+    names = list(spec.members)
+    gone = {names[author] for author in lost}
+    return tuple(name for name in (names[1:] if experts is None else experts) if name not in gone)

@@ -47,16 +47,20 @@ async def answered(response: DeploymentResponse, deadline: Deadline) -> object:
 
 
 async def streamed(
-    stream: DeploymentResponseGenerator, deadline: Deadline, silence_s: float | None = None
+    stream: DeploymentResponseGenerator,
+    deadline: Deadline,
+    first_s: float | None = None,
+    silence_s: float | None = None,
 ) -> AsyncGenerator[object, None]:
     """What the router says, item by item; a caller that closes this ends its work. Raises as `answered` does.
 
-    Raises RouterSilentError where nothing comes for `silence_s`.
+    Raises RouterSilentError where nothing comes for `first_s`, and then for `silence_s`.
     """
-    nothing = object()
+    nothing, within_s = object(), first_s
     try:
-        while (item := await deadline.of(_told(_soon(anext(stream, nothing), silence_s)))) is not nothing:
+        while (item := await deadline.of(_told(_soon(anext(stream, nothing), within_s)))) is not nothing:
             yield item
+            within_s = silence_s
     finally:
         stream.cancel()
 

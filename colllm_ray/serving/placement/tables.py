@@ -53,8 +53,16 @@ def _state(one: Deployed) -> str:
 
 def _on(nodes: Mapping[str, str], one: Deployed, rooms: Sequence[NodeRoom]) -> str:
     lines = _counted(list(nodes.values()))
-    if one.waiting and not any(room.fits(one.reserved) for room in rooms):
-        lines.append(f"{len(one.waiting)} cannot be placed: {why_nowhere(one.reserved, rooms)}")
+    if one.waiting:
+        counts = Counter(replica.node for replica in one.running)
+        left = [room for room in rooms if one.max_per_node is None or counts[room.node] < one.max_per_node]
+        if any(room.fits(one.reserved) for room in left):
+            why = "waiting for Serve to place it"
+        elif left:
+            why = f"cannot be placed: {why_nowhere(one.reserved, left)}"
+        else:
+            why = f"cannot be placed: max_per_node: {one.max_per_node} and all nodes have as many"
+        lines.append(f"{len(one.waiting)} {why}")
     return "\n".join(lines)
 
 
