@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_no_answer_is_lost_to_what_dies(model_folder: ModelFolder, tmp_path: Path) -> None:
-    random_collaboration(model_folder, "llama", ["mistral", "qwen3"]).save(tmp_path / "collaboration")
+    random_collaboration(model_folder, "llama", ["qwen3"]).save(tmp_path / "collaboration")
     rows = [{"messages": [{"content": f"the {word}", "role": "user"}] * 2} for word in ("fox", "dog", "cat", "lazy")]
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {

@@ -33,7 +33,7 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one_on_an_object_s
 ) -> None:
     """Where a run lies makes no difference either."""
     location(s3_folder).fs.put(f"{tiny_run}/scores", f"{s3_folder}/scores", recursive=True)
-    training = tiny.training.model_copy(update={"epochs": 24})  # time enough to be killed in
+    training = tiny.training.model_copy(update={"epochs": 16})  # time enough to be killed in
     tiny = tiny.model_copy(update={"training": training})
     (tmp_path / "long.yaml").write_text(tiny.to_yaml())
     undisturbed = train(tiny, s3_folder)
@@ -41,7 +41,7 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one_on_an_object_s
     kill_when(process, signal.SIGKILL, lambda: len(reports_of(tiny_run)) >= 4)
     assert not (tiny_run / "collaboration").exists()
     resumed = train(tiny, tiny_run)
-    assert [report.epoch for report in reports_of(tiny_run)] == list(range(1, 26))
+    assert [report.epoch for report in reports_of(tiny_run)] == list(range(1, 18))
     assert reports_of(tiny_run) == reports_of(s3_folder)
     for folder, trained in ((tiny_run / "collaboration", resumed), (f"{s3_folder}/collaboration", undisturbed)):
         loaded = TrainedCollaboration.load(folder)

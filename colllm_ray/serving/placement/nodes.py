@@ -61,7 +61,9 @@ def amounts(reserved: Mapping[str, Any]) -> dict[str, float]:
 
 
 def why_nowhere(reserved: Mapping[str, Any], rooms: Sequence[NodeRoom]) -> str:
-    """What is missing for a replica that fits into none of the rooms."""
+    """What is missing for a replica that fits into none of the rooms, those of nodes that may have one more of it."""
+    if not rooms:
+        return "all nodes have as many as `max_per_node` allows"
     selector: Mapping[str, str] = reserved.get("label_selector", {})
     for key, value in selector.items():
         if not any(node_labels_match_selector(dict(room.labels), {key: value}) for room in rooms):

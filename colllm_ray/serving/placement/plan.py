@@ -55,8 +55,7 @@ def _placed(plan: Planned, rooms: Sequence[NodeRoom], max_per_node: int | None) 
         left = [room for room in rooms if max_per_node is None or here[room.node] < max_per_node]
         fitting = [room for room in left if room.fits(plan.reserved)]
         if not fitting:
-            full = f"max_per_node: {max_per_node} and all nodes have as many"
-            missing = why_nowhere(plan.reserved, left) if left else full
+            missing = why_nowhere(plan.reserved, left)
             break
         room = min(fitting, key=lambda room: here[room.node])
         room.take(plan.reserved)

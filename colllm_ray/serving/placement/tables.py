@@ -58,10 +58,8 @@ def _on(nodes: Mapping[str, str], one: Deployed, rooms: Sequence[NodeRoom]) -> s
         left = [room for room in rooms if one.max_per_node is None or counts[room.node] < one.max_per_node]
         if any(room.fits(one.reserved) for room in left):
             why = "waiting for Serve to place it"
-        elif left:
-            why = f"cannot be placed: {why_nowhere(one.reserved, left)}"
         else:
-            why = f"cannot be placed: max_per_node: {one.max_per_node} and all nodes have as many"
+            why = f"cannot be placed: {why_nowhere(one.reserved, left)}"
         lines.append(f"{len(one.waiting)} {why}")
     return "\n".join(lines)
 

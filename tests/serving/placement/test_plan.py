@@ -50,7 +50,7 @@ def test_copies_are_spread_over_the_nodes_that_have_room(model_folder: ModelFold
         ({"labels": {"pool": "base"}}, "no node has the label pool: base"),
         ({"labels": {"pool": "experts", "zone": "b"}}, "no node has all of the labels pool: experts, zone: b"),
         ({"memory_gib": 9, "labels": {"zone": "b"}}, NINE),
-        ({"max_per_node": 1, "replicas": 4}, "max_per_node: 1 and all nodes have as many"),
+        ({"max_per_node": 1, "replicas": 4}, "all nodes have as many as `max_per_node` allows"),
         ({"num_gpus": 1, "num_cpus": 4}, "no node has all of this free: 4 CPU, 1 GPU"),
     ],
 )  # fmt: skip
