@@ -76,13 +76,20 @@ class Town:
         return (await self.deployments())[deployment].running
 
     async def fullest_node(self) -> tuple[str, list[str]]:
-        """The node with most of the experts' replicas, by name, and the names of all replicas that run there."""
-        running = {one.name: one.running for one in (await self.deployments()).values()}
-        expert_pids = {replica.pid for name in self.experts for replica in running[f"Expert-{name}"]}
-        processes = {node: await asyncio.to_thread(self.cluster.processes, node) for node in self.cluster.nodes}
-        fullest = max(processes, key=lambda node: len(expert_pids.intersection(processes[node])))
-        there = [replica.name for some in running.values() for replica in some if replica.pid in processes[fullest]]
-        return fullest, there
+        """The node with most of the experts' replicas, by name, and the names of all replicas that run there.
+
+        Waits until an expert runs; where the head has gone, all has.
+        """
+        nodes = [node for node in self.cluster.nodes if node != "head"]
+        while True:
+            running = {one.name: one.running for one in (await self.deployments()).values()}
+            experts = {replica.pid for name in self.experts for replica in running[f"Expert-{name}"]}
+            processes = {node: await asyncio.to_thread(self.cluster.processes, node) for node in nodes}
+            fullest = max(nodes, key=lambda node: len(experts.intersection(processes[node])))
+            if experts.intersection(processes[fullest]):
+                there = processes[fullest]
+                return fullest, [replica.name for some in running.values() for replica in some if replica.pid in there]
+            await asyncio.sleep(POLL_S)
 
     async def kill(self, deployments: Sequence[str], times: int, every_s: float) -> None:
         """Kills a replica of each of the deployments in turn, where one runs, the first after `every_s`."""
