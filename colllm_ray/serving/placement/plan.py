@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from colllm_ray.config import Collaboration
@@ -16,8 +16,10 @@ from colllm_ray.serving.placement.nodes import NodeRoom, why_nowhere
 
 @dataclass(frozen=True)
 class Planned:
-    """Copies of a member, or of the ingress, which needs next to nothing. nodes: where each of them would be placed,
-    by the nodes' names; missing: why the others would not."""
+    """Copies of a member, or of the ingress, which needs next to nothing.
+
+    nodes: where each of them would be placed, by the nodes' names; missing: why the others would not.
+    """
 
     name: str
     copies: int
@@ -61,4 +63,4 @@ def _placed(plan: Planned, rooms: Sequence[NodeRoom], max_per_node: int | None) 
         room.take(plan.reserved)
         here[room.node] += 1
         nodes.append(room.name)
-    return Planned(plan.name, plan.copies, plan.reserved, plan.needs, tuple(nodes), missing)
+    return replace(plan, nodes=tuple(nodes), missing=missing)
