@@ -13,6 +13,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from colllm_ray.link.client import LinkConnection, LinkError
+from colllm_ray.serving.cancelled import is_cancelled
 from colllm_ray.serving.expert import ReplicaAddress
 
 logger = logging.getLogger(__name__)
@@ -120,8 +121,7 @@ class Leases:
             except TimeoutError:  # Serve has none that runs, or has chosen one that hangs: it may choose another now
                 within_s = min(2 * within_s, max(self._silence_s, LEAST_WAIT_S))
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():  # else it is Serve's word for a replica that stops
+                if is_cancelled():
                     raise
                 await asyncio.sleep(RETRY_S)
             except (RayError, RayServeException, LinkError) as error:

@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 from colllm_ray.decoding.model_client import ModelFailedError
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving.api.errors import ApiError
+from colllm_ray.serving.cancelled import is_cancelled
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
@@ -77,8 +78,7 @@ async def _told(awaitable: Awaitable[T]) -> T:
     try:
         return await awaitable
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():  # by our own caller, or its deadline
+        if is_cancelled():  # by our own caller, or its deadline
             raise
         raise RouterLostError("the router that wrote it was stopped") from None
     except ColllmError:
