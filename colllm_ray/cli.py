@@ -134,9 +134,10 @@ def _status(args: argparse.Namespace) -> None:
     from colllm_ray.serving.deployed import deployed
     from colllm_ray.serving.placement.nodes import node_rooms
     from colllm_ray.serving.placement.tables import status_table
+    from colllm_ray.serving.placement.waiting import demands
 
     with joined_cluster(address):
-        table = status_table(deployed(), node_rooms())
+        table = status_table(deployed(), node_rooms(), demands())
     Console().print(table)
 
 

@@ -20,6 +20,7 @@ from colllm_ray.serving import deployments
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.deployments import QUIET
 from colllm_ray.serving.router_client import router_client
+from colllm_ray.serving.starting import telling_of_start
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -59,7 +60,8 @@ def serving_http(
     spec = TeamSpec.of(trained)
     try:
         serve.start(proxies, http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
-        serve.run(http_application(spec, keys), name=trained.collaboration.name)
+        with telling_of_start(spec.name):
+            serve.run(http_application(spec, keys), name=spec.name)
         yield f"http://{host}:{port}"
     finally:
         serve.shutdown()
@@ -77,9 +79,11 @@ def deploy_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHa
             f"without API keys, whoever reaches {host}:{port} may ask: set $COLLLM_API_KEYS or `serving.api_keys`, or"
             " deploy with --host 127.0.0.1"
         )
-    application = http_application(TeamSpec.of(trained), keys)
+    spec = TeamSpec.of(trained)
+    application = http_application(spec, keys)
     serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
-    serve.run(application, name=trained.collaboration.name)
+    with telling_of_start(spec.name):
+        serve.run(application, name=spec.name)
     running = _get_global_client().http_config
     return f"http://{running.host}:{running.port}"
 

@@ -41,8 +41,8 @@ class Deployed:
         return [replica for replica in self.replicas if replica.state == RUNS]
 
     @property
-    def waiting(self) -> list[Replica]:
-        """Those that have no node yet."""
+    def unplaced(self) -> list[Replica]:
+        """Those that Serve knows no node of: without a place, or just started."""
         return [replica for replica in self.replicas if replica.node is None]
 
     @property

@@ -33,7 +33,7 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one_on_an_object_s
 ) -> None:
     """Where a run lies makes no difference either."""
     location(s3_folder).fs.put(f"{tiny_run}/scores", f"{s3_folder}/scores", recursive=True)
-    training = tiny.training.model_copy(update={"epochs": 16})  # time enough to be killed in
+    training = tiny.training.model_copy(update={"epochs": 16, "workers": 1})  # time enough to be killed in
     tiny = tiny.model_copy(update={"training": training})
     (tmp_path / "long.yaml").write_text(tiny.to_yaml())
     undisturbed = train(tiny, s3_folder)

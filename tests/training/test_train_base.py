@@ -89,6 +89,8 @@ def test_an_adapter_is_trained_and_comes_with_the_collaboration(
 
 
 def test_what_the_user_has_to_change_is_told_at_once(tiny: Collaboration, tiny_run: Path) -> None:
-    collaboration = learning(tiny, mode="lora", objective="finetune", base={"lora": {"targets": ["nothing"]}})
+    collaboration = learning(
+        tiny, mode="lora", objective="finetune", base={"lora": {"targets": ["nothing"]}}, workers=1
+    )
     with pytest.raises(ColllmError, match=r"training.base.lora: does not fit .*nothing"):
         train(collaboration, tiny_run)

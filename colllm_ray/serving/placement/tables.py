@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from colllm_ray.serving.deployed import Deployed
-from colllm_ray.serving.placement.nodes import GIB, NodeRoom, describe, why_nowhere
+from colllm_ray.serving.placement.nodes import GIB, NodeRoom, describe
 from colllm_ray.serving.placement.plan import Planned
+from colllm_ray.serving.placement.waiting import Demand, why_waiting
 
 
 def plan_table(name: str, plans: Sequence[Planned], has_cluster: bool) -> Table:
@@ -28,8 +29,8 @@ def plan_table(name: str, plans: Sequence[Planned], has_cluster: bool) -> Table:
     return table
 
 
-def status_table(deployments: Sequence[Deployed], rooms: Sequence[NodeRoom]) -> Table:
-    """What runs where; of a copy that is not placed, what is missing."""
+def status_table(deployments: Sequence[Deployed], rooms: Sequence[NodeRoom], waiting: Sequence[Demand]) -> Table:
+    """What runs where; of a copy that cannot be placed, what is missing."""
     names = {room.node: room.name for room in rooms}
     table = Table(show_lines=True)
     for heading in ("application", "deployment", "copies", "state", "runs on"):
@@ -40,7 +41,7 @@ def status_table(deployments: Sequence[Deployed], rooms: Sequence[NodeRoom]) -> 
             one.name,
             f"{len(one.running)} of {one.wanted}",
             _state(one),
-            _on({replica.name: names.get(replica.node or "", "?") for replica in one.running}, one, rooms),
+            _on([names.get(replica.node or "", "?") for replica in one.running], why_waiting(one, rooms, waiting)),
         )
     return table
 
@@ -51,17 +52,8 @@ def _state(one: Deployed) -> str:
     return "\n".join(text for text in (one.status.lower(), others, one.message) if text)
 
 
-def _on(nodes: Mapping[str, str], one: Deployed, rooms: Sequence[NodeRoom]) -> str:
-    lines = _counted(list(nodes.values()))
-    if one.waiting:
-        counts = Counter(replica.node for replica in one.running)
-        left = [room for room in rooms if one.max_per_node is None or counts[room.node] < one.max_per_node]
-        if any(room.fits(one.reserved) for room in left):
-            why = "waiting for Serve to place it"
-        else:
-            why = f"cannot be placed: {why_nowhere(one.reserved, left)}"
-        lines.append(f"{len(one.waiting)} {why}")
-    return "\n".join(lines)
+def _on(nodes: Sequence[str], waiting: str | None) -> str:
+    return "\n".join([*_counted(nodes), *([waiting] if waiting else [])])
 
 
 def _where(plan: Planned) -> str:
