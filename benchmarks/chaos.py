@@ -12,7 +12,8 @@ from clusters.local import DEFAULT_NODES, running_cluster
 from colllm_ray.config import ExpertConfig
 
 TROUBLES = (
-    "expert_kills router_kills node_kills all_gone hung_expert controller_kills ingress_kills full_experts updates"
+    "expert_kills router_kills kills_apart node_kills all_gone hung_expert controller_kills ingress_kills full_experts "
+    "updates"
 ).split()
 QUICK_TROUBLES = ["all_at_once"]
 HOSTS_TROUBLES = ["slow_link", "cut_cable"]  # in this order: afterwards all may run elsewhere

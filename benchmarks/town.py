@@ -53,7 +53,7 @@ class Town:
     def experts(self) -> list[str]:
         return [expert.name for expert in self.trained.collaboration.experts]
 
-    async def under(self, trouble: Coroutine[Any, Any, None], at_least: int) -> list[Asked]:
+    async def under(self, trouble: Coroutine[Any, Any, object], at_least: int) -> list[Asked]:
         """What became of at least so many questions, which go on until the trouble is over."""
         happening = asyncio.create_task(trouble)
         asked = await load(self.url, self.bodies, AT_ONCE, lambda n: n < at_least or not happening.done())
@@ -100,8 +100,11 @@ class Town:
                 return fullest, [replica.name for some in running.values() for replica in some if replica.pid in there]
             await asyncio.sleep(POLL_S)
 
-    async def kill(self, deployments: Sequence[str], times: int, every_s: float) -> None:
-        """Kills a replica of each of the deployments in turn, where one runs, the first after `every_s`."""
+    async def kill(self, deployments: Sequence[str], times: int, every_s: float) -> list[str]:
+        """Kills a replica of each of the deployments in turn, where one runs, the first after `every_s`.
+
+        Returns the names of the dead.
+        """
         killed: set[str] = set()
         for turn in range(times):
             await asyncio.sleep(every_s)
@@ -110,6 +113,7 @@ class Town:
             victim = self.rng.choice(victims)
             killed.add(victim.name)
             signal_to(victim, signal.SIGKILL)
+        return list(killed)
 
     async def _victims(self, deployments: Sequence[str], turn: int, killed: set[str]) -> list[Replica]:
         """Those of the first deployment that has some, beginning with the one whose turn it is."""

@@ -15,6 +15,7 @@ from colllm_ray.config import ExpertConfig
 
 EXPERT_KILL_EVERY_S = 5.0
 ROUTER_KILL_EVERY_S = 10.0
+KILLS_APART = 3
 CUTS_S = (4.0, 60.0)
 SLOW_BITS_PER_S = 60_000
 EVICTIONS = "ray_colllm_evictions_total"
@@ -89,6 +90,22 @@ async def _router_kills(scene: Scene) -> list[Row]:
     kills = scene.size.router_kills
     asked = await scene.place.under(scene.place.kill(["Router"], kills, ROUTER_KILL_EVERY_S), scene.size.answers)
     return [scene.row("router_kills", asked, await scene.place.whole(), router_kills=kills)]
+
+
+async def _kills_apart(scene: Scene) -> list[Row]:
+    """Replicas of experts, and then of routers, that are killed once what was killed before is back."""
+    place = scene.place
+
+    async def trouble(deployments: Sequence[str]) -> None:
+        for turn in range(KILLS_APART):
+            killed = await place.kill(deployments[turn % len(deployments) :], 1, EXPERT_KILL_EVERY_S)
+            await place.whole(but_for=killed)
+
+    rows = []
+    for kind, deployments in (("expert_kills", scene.experts), ("router_kills", ["Router"])):
+        asked = await place.under(trouble(deployments), scene.size.answers)
+        rows.append(scene.row(f"{kind}_apart", asked, place.last_whole_s, **{kind: KILLS_APART}))
+    return rows
 
 
 async def _node_kills(scene: Scene) -> list[Row]:
@@ -260,6 +277,7 @@ async def _cut_cable(scene: Scene) -> list[Row]:
 TROUBLES: dict[str, Callable[[Scene], Awaitable[list[Row]]]] = {
     "expert_kills": _expert_kills,
     "router_kills": _router_kills,
+    "kills_apart": _kills_apart,
     "node_kills": _node_kills,
     "all_at_once": _all_at_once,
     "all_gone": _all_gone,

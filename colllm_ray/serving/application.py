@@ -9,7 +9,7 @@ from typing import Literal
 
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions
+from ray.serve.config import ControllerOptions, HTTPOptions
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
@@ -23,6 +23,8 @@ from colllm_ray.serving.router_client import router_client
 from colllm_ray.serving.starting import telling_of_start
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# A copy that hangs, or whose steps fail, is killed at once: what it has to drain has gone on elsewhere.
+CONTROLLER = ControllerOptions(runtime_env={"env_vars": {"RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1"}})
 
 
 def router_application(spec: TeamSpec) -> serve.Application:
@@ -59,7 +61,7 @@ def serving_http(
         raise ColllmError("this Ray runs Serve already; stop that first (`serve shutdown`), or use another Ray")
     spec = TeamSpec.of(trained)
     try:
-        serve.start(proxies, http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
+        _start_serve(proxies, HTTPOptions(host=host, port=port))
         with telling_of_start(spec.name):
             serve.run(http_application(spec, keys), name=spec.name)
         yield f"http://{host}:{port}"
@@ -81,7 +83,7 @@ def deploy_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHa
         )
     spec = TeamSpec.of(trained)
     application = http_application(spec, keys)
-    serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
+    _start_serve("EveryNode", HTTPOptions(host=host, port=port))
     with telling_of_start(spec.name):
         serve.run(application, name=spec.name)
     running = _get_global_client().http_config
@@ -102,13 +104,18 @@ def running(application: serve.Application, name: str) -> Iterator[DeploymentHan
     was_running = _serve_is_running()
     try:
         if not was_running:
-            serve.start(proxy_location="Disabled", logging_config=QUIET)
+            _start_serve("Disabled")
         yield serve.run(application, name=name, route_prefix=None)
     finally:
         if was_running:
             serve.delete(name)
         else:
             serve.shutdown()
+
+
+def _start_serve(proxies: Literal["EveryNode", "HeadOnly", "Disabled"], http: HTTPOptions | None = None) -> None:
+    """Where it runs already, it stays as it is."""
+    serve.start(proxies, http_options=http, logging_config=QUIET, controller_options=CONTROLLER)
 
 
 def _serve_is_running() -> bool:
