@@ -92,7 +92,7 @@ def write_json(path: Path, report: Report) -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": asdict(hardware()),
         "versions": versions(),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "rows": report.rows,
         "headline": report.headline,
     }
