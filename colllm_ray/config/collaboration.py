@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -67,6 +68,10 @@ class Collaboration(Section):
     def members(self) -> dict[str, ModelConfig]:
         """All models by name, in the order of the head's choices: "base" is 0, the experts 1..M."""
         return {"base": self.base, **{expert.name: expert for expert in self.experts}}
+
+    def with_guests(self, guests: Sequence[ExpertConfig]) -> Collaboration:
+        """The same with more models behind its experts, which stand in the same places but which no head knows."""
+        return self.model_copy(update={"experts": (*self.experts, *guests)})
 
     @property
     def reserved_cpus(self) -> int:

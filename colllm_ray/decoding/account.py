@@ -28,6 +28,10 @@ class Account:
         """How many questions each of the models 0.. was asked."""
         return tuple(self._sessions[k].calls if k in self._sessions else 0 for k in range(authors))
 
+    def passes(self, authors: int) -> tuple[int, ...]:
+        """How many forward passes each of the models 0.. made for the answer, those of drafts included."""
+        return tuple(self._sessions[k].passes if k in self._sessions else 0 for k in range(authors))
+
     def link_seconds(self, authors: int) -> tuple[float, ...]:
         """For each of the models 0..: how long questions and answers were under way between here and the model."""
         return tuple(self._sessions[k].link_seconds if k in self._sessions else 0.0 for k in range(authors))

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol
 from uuid import uuid4
 
-from colllm_ray.engine.messages import Behind, Choice, Deliver, Extend, Extended, Reply, Sampling
+from colllm_ray.engine.messages import Behind, Choice, Deliver, Extend, Extended, More, Reply, Sampling
 from colllm_ray.engine.text import common_prefix
 
 
@@ -46,11 +46,17 @@ class Session:
     """
 
     def __init__(
-        self, client: ModelClient, sampling: Sampling | None, on_news: Callable[[], None], top: int = 0
+        self,
+        client: ModelClient,
+        sampling: Sampling | None,
+        on_news: Callable[[], None],
+        top: int = 0,
+        more: More = "nothing",
     ) -> None:
         self._client = client
         self._sampling = sampling
         self._top = top
+        self._more = more
         self._on_news = on_news
         self._name = uuid4().hex
         self._number = 0  # of the last question; 0: none yet
@@ -61,6 +67,7 @@ class Session:
         self._heard: list[tuple[int, Choice]] = []
         self._failure: str | None = None
         self._asked_at = 0.0
+        self.passes = 0  # forward passes that the model has told of
         self.answered_in = 0.0  # seconds, of the last question
         self.link_seconds = 0.0  # of `answered_in`, all questions together, when the model did not have the question
 
@@ -120,10 +127,12 @@ class Session:
             draft=draft,
             sampling=self._sampling,
             top=self._top,
+            more=self._more,
         )
         self._client.post(self._question, self._deliver)
 
     def _deliver(self, reply: Reply) -> None:
+        self.passes += isinstance(reply, Extended)
         if reply.number != self._number:
             return
         question = self._question

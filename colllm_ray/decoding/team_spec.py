@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from colllm_ray.config import ModelConfig, ServingConfig
+from colllm_ray.config import ExpertConfig, ModelConfig, ServingConfig
 from colllm_ray.data.chat import end_tokens
 from colllm_ray.data.tokenizer import shared_tokenizer
+from colllm_ray.decoding.rivals.rule import Rule
+from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.messages import Sampling
 from colllm_ray.engine.weights import shared_context, weights_revision
@@ -19,16 +21,19 @@ from colllm_ray.errors import ColllmError
 class AnswerRequest:
     """An answer that is wanted.
 
-    `member` lets one model write all of it ("base" or an expert's name); None is the collaboration. `max_tokens` of
-    None allows what the context has left; `eta` of None is the calibrated threshold; `sampling` of None is greedy.
-    With `run_ahead` "auto" the models work ahead of each other where that has paid; the answer is the same. `experts`
-    are those that may write (None: all); one that is lost, as no copy of it can be reached for `wait_s`, ends the
-    answer, unless `policy` lets the others go on. `top`: how many of its author's likeliest tokens are told with each.
+    `member` lets one model write all of it ("base", an expert's name or a guest's), `rival` lets a rival method;
+    without them the collaboration does, by its own head or the other one that `head` names. `max_tokens` of None allows
+    what the context has left; `eta` of None is the calibrated threshold; `sampling` of None is greedy. With `run_ahead`
+    "auto" the models work ahead of each other where that has paid; the answer is the same. `experts` are those that may
+    write (None: all); one that is lost, as no copy of it can be reached for `wait_s`, ends the answer, unless `policy`
+    lets the others go on. `top`: how many of its author's likeliest tokens are told with each.
     """
 
     prompt: tuple[int, ...]
     max_tokens: int | None = None
     member: str | None = None
+    rival: Rule | None = None
+    head: str | None = None
     eta: float | None = None
     sampling: Sampling | None = None
     run_ahead: Literal["auto", "off"] = "auto"
@@ -38,24 +43,43 @@ class AnswerRequest:
     ignore_eos: bool = False
     top: int = 0
 
+    def __post_init__(self) -> None:
+        if (self.member or self.rival) and (self.head or self.experts is not None or self.eta is not None):
+            raise ValueError("head, experts and eta are the collaboration's; one member or a rival has none of them")
+        if self.member and self.rival:
+            raise ValueError("a member and a rival cannot both write the answer; give one of them")
+
 
 @dataclass(frozen=True)
 class TeamSpec:
-    """What every part of a running collaboration must agree on, read from the models once."""
+    """What every part of a running collaboration must agree on, read from the models once.
+
+    `guests` are models beside the members that the head knows nothing of, and `heads` other heads for the same members,
+    by name: both for comparison.
+    """
 
     trained: TrainedCollaboration
     vocab_size: int
-    context: int  # tokens, of the member with the shortest
+    context: int  # tokens, of the model with the shortest
     end_tokens: frozenset[int]
+    guests: tuple[ExpertConfig, ...] = ()
+    heads: Mapping[str, DeferralHead] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, trained: TrainedCollaboration) -> TeamSpec:
-        """Raises ColllmError where the members do not share a tokenizer, or the base is not the head's any more."""
-        tokenizer = shared_tokenizer(trained.collaboration)
+    def of(
+        cls,
+        trained: TrainedCollaboration,
+        guests: Sequence[ExpertConfig] = (),
+        heads: Mapping[str, DeferralHead] | None = None,
+    ) -> TeamSpec:
+        """Raises ColllmError where the models do not share a tokenizer, or the base is not the head's any more."""
+        everyone = trained.collaboration.with_guests(guests)
+        tokenizer = shared_tokenizer(everyone)
         base = trained.collaboration.base
         if not trained.base_fits(weights_revision(base)):
             raise ColllmError(f"{base.model}: has other weights than when the head was trained; train it again")
-        return cls(trained, len(tokenizer), shared_context(trained.collaboration), end_tokens(tokenizer))
+        context = shared_context(everyone)
+        return cls(trained, len(tokenizer), context, end_tokens(tokenizer), tuple(guests), dict(heads or {}))
 
     @property
     def name(self) -> str:
@@ -69,11 +93,16 @@ class TeamSpec:
     def members(self) -> dict[str, ModelConfig]:
         return self.trained.collaboration.members
 
+    @property
+    def models(self) -> dict[str, ModelConfig]:
+        """Members and guests, by name: the members in the order of the head's choices."""
+        return self.trained.collaboration.with_guests(self.guests).members
+
     def author_of(self, member: str) -> int:
-        """The member's number among the head's choices. Raises ColllmError for one that is not there."""
-        if member not in self.members:
-            raise ColllmError(f"there is no member {member!r}; there are: {', '.join(self.members)}")
-        return list(self.members).index(member)
+        """The model's number: of a member, that of the head's choice. Raises ColllmError for one that is not there."""
+        if member not in self.models:
+            raise ColllmError(f"there is no member {member!r}; there are: {', '.join(self.models)}")
+        return list(self.models).index(member)
 
     def masked(self, experts: Sequence[str] | None) -> frozenset[int]:
         """The choices of the head that may not write where these experts may. Raises ColllmError for an unknown one."""

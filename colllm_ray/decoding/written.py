@@ -24,6 +24,15 @@ class WrittenToken:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A whole answer; `passes`: forward passes that each model made for it; `seconds` from its start to its end."""
+
+    tokens: tuple[WrittenToken, ...]
+    passes: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Terms:
     """How an answer is written.
 

@@ -135,19 +135,48 @@ class Engine:
         if has_gold := any(request.gold for request in requests):
             gold = [token for one in work for token in one.request.gold or (0,) * one.request.want]
             told.append(logprobs.gather(1, torch.tensor(gold, device=logits.device)[:, None]))
+        if has_entropy := any(request.more == "entropy" for request in requests):
+            told.append(torch.special.entr(logprobs.exp()).sum(dim=-1, keepdim=True))
         if self._head is not None:
             told.append(self._head(hidden.float()))
         # One transfer, and with it the only wait for the device.
         rows = torch.cat([each.double() for each in told], dim=1).tolist()
-        return [_choice(request, row, top, has_gold) for request, row in zip(requests, rows, strict=True)]
+        return [
+            _choice(request, row, top, has_gold, has_entropy, distribution)
+            for request, row, distribution in zip(requests, rows, _distributions(logprobs, requests), strict=True)
+        ]
 
 
-def _choice(request: Extend, row: Sequence[float], top: int, has_gold: bool) -> Choice:
-    """`row`: token, log-prob, the `top` likeliest tokens, their log-probs, the gold token's if any has one, scores."""
+def _distributions(logprobs: torch.Tensor, requests: Sequence[Extend]) -> list[bytes | None]:
+    """The log-probs [N, V] of the rows that are told whole."""
+    asked = [i for i, request in enumerate(requests) if request.more == "distribution"]
+    distributions: list[bytes | None] = [None] * len(requests)
+    if asked:
+        for i, row in zip(asked, logprobs[asked].cpu().numpy().astype("<f4"), strict=True):
+            distributions[i] = row.tobytes()
+    return distributions
+
+
+def _choice(
+    request: Extend, row: Sequence[float], top: int, has_gold: bool, has_entropy: bool, distribution: bytes | None
+) -> Choice:
+    """`row`: token, log-prob, the `top` likeliest tokens, their log-probs, then for all rows where any asks for it the
+    gold token's log-prob and the entropy, and the scores.
+    """
     token, logprob, *rest = row
     likeliest = zip(map(int, rest[: request.top]), rest[top : top + request.top], strict=True) if request.top else ()
-    gold, scores = (rest[2 * top], rest[2 * top + 1 :]) if has_gold else (None, rest[2 * top :])
-    return Choice(int(token), logprob, tuple(scores) or None, gold if request.gold else None, tuple(likeliest))
+    rest = rest[2 * top :]
+    gold = rest.pop(0) if has_gold else None
+    entropy = rest.pop(0) if has_entropy else None
+    return Choice(
+        token=int(token),
+        logprob=logprob,
+        scores=tuple(rest) or None,
+        gold_logprob=gold if request.gold else None,
+        top=tuple(likeliest),
+        entropy=entropy if request.more == "entropy" else None,
+        distribution=distribution,
+    )
 
 
 def _extended(request: Extend, choices: tuple[Choice, ...]) -> Extended:

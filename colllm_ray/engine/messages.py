@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 MOST_TOP = 20  # likeliest tokens that are told of one place
+
+More = Literal["nothing", "entropy", "distribution"]
+"""What is told with each choice of the distribution that it was chosen from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Extend:
     one that still waits, and ends its draft. `want`: after how many of the last tokens the model says what comes
     next; 0 only takes the tokens in. `draft`: how many tokens the model then goes on to write by itself. `gold`:
     for each wanted place the token that does follow there, where its log-prob is asked for as well. `top`: how many
-    of the likeliest tokens are told with each choice.
+    of the likeliest tokens are told with each choice; `more`: what else is.
     """
 
     session: str
@@ -49,6 +53,7 @@ class Extend:
     sampling: Sampling | None = None
     gold: tuple[int, ...] = ()
     top: int = 0
+    more: More = "nothing"
 
     def __post_init__(self) -> None:
         if self.start < 0 or not self.tokens:
@@ -74,6 +79,8 @@ class Choice:
 
     `scores` are s_t of the deferral head, one for each of the K choices; only the base has them. `gold_logprob` is
     that of the token that was named as gold there. `top` are the likeliest tokens with their log-probs, best first.
+    `entropy` of the model's own distribution is in nats; `distribution` are its natural log-probs [V] as the bytes of
+    little-endian float32.
     """
 
     token: int
@@ -81,6 +88,8 @@ class Choice:
     scores: tuple[float, ...] | None = None
     gold_logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    entropy: float | None = None
+    distribution: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

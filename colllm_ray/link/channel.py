@@ -7,7 +7,8 @@ import socket
 import sys
 from typing import cast
 
-from colllm_ray.link.wire import MAX_MESSAGE, Decoder, Message, WireError, encode
+from colllm_ray.link.fields import WireError
+from colllm_ray.link.wire import MAX_MESSAGE, Decoder, Message, encode
 
 MAX_UNSENT = 16 * 2**20  # bytes that the peer has not read yet
 PEER_TIMEOUT_S = 15  # a machine that vanished says nothing: how long until the system gives it up

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from colllm_ray.engine.messages import Behind, Deliver, Extend, Extended, Failed
 from colllm_ray.link.channel import Channel
+from colllm_ray.link.fields import WireError
 from colllm_ray.link.handshake import client_mac, new_nonce, server_mac
-from colllm_ray.link.wire import Challenge, Close, Hold, Message, Ping, Pong, Proof, Release, Welcome, WireError
+from colllm_ray.link.wire import Challenge, Close, Hold, Message, Ping, Pong, Proof, Release, Welcome
 
 SILENCE_S = 10.0
 LOOKS = 4  # at whether anything was heard, within the time after which a silent peer is given up

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import secrets
 
-from colllm_ray.link.wire import DIGEST
+from colllm_ray.link.fields import DIGEST
 
 
 def new_nonce() -> bytes:

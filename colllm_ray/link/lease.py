@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from colllm_ray.link.wire import WireError
+from colllm_ray.link.fields import WireError
 
 REMEMBERED_S = 60.0  # a lease that ended before anybody waited for its end
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from colllm_ray.engine.messages import Deliver, Extend, Failed, Reply
 from colllm_ray.link.channel import MAX_UNSENT, Channel
+from colllm_ray.link.fields import WireError
 from colllm_ray.link.handshake import client_mac, new_nonce, server_mac
 from colllm_ray.link.lease import Leases
-from colllm_ray.link.wire import Challenge, Close, Hold, Message, Ping, Pong, Proof, Release, Welcome, WireError
+from colllm_ray.link.wire import Challenge, Close, Hold, Message, Ping, Pong, Proof, Release, Welcome
 
 logger = logging.getLogger(__name__)
 

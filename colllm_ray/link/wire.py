@@ -8,16 +8,22 @@ from dataclasses import dataclass
 import msgpack
 
 from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed, Reply, Sampling
+from colllm_ray.link.fields import (
+    WireError,
+    array_of,
+    count_of,
+    digest_of,
+    distribution_of,
+    more_of,
+    name_of,
+    number_of,
+    numbers_of,
+    tokens_of,
+)
 
 MAX_MESSAGE = 4 * 2**20  # bytes
 MAX_HANDSHAKE = 256  # bytes, from a peer that has proved nothing yet
-MAX_NAME = 200  # characters
-DIGEST = 32  # bytes of a nonce or a mac
 _HEADER = 4  # bytes
-
-
-class WireError(Exception):
-    """Bytes or fields that are no message; the text says what was wrong and never quotes a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,29 +145,30 @@ def _fields(message: Message) -> tuple[object, ...]:
     match message:
         case Extend(session=session, number=number, start=start, tokens=tokens):
             sampling = None if message.sampling is None else _sampling_fields(message.sampling)
-            begin = _count(number, "number"), _count(start, "start")
-            end = message.want, _count(message.draft, "draft"), sampling, _tokens(message.gold), message.top
-            return "extend", _name(session), *begin, _tokens(tokens), *end
+            begin = count_of(number, "number"), count_of(start, "start")
+            how = message.want, count_of(message.draft, "draft"), sampling
+            told = tokens_of(message.gold), message.top, message.more
+            return "extend", name_of(session), *begin, tokens_of(tokens), *how, *told
         case Extended(session=session, number=number, index=index, choices=choices):
-            begin = _count(number, "number"), _count(index, "index")
-            seconds = _number(message.seconds, "seconds")
-            return "extended", _name(session), *begin, tuple(map(_choice_fields, choices)), seconds
+            begin = count_of(number, "number"), count_of(index, "index")
+            seconds = number_of(message.seconds, "seconds")
+            return "extended", name_of(session), *begin, tuple(map(_choice_fields, choices)), seconds
         case Behind(session=session, number=number, have=have):
-            return "behind", _name(session), _count(number, "number"), _count(have, "have")
+            return "behind", name_of(session), count_of(number, "number"), count_of(have, "have")
         case Failed(session=session, number=number, reason=reason):
-            return "failed", _name(session), _count(number, "number"), reason
+            return "failed", name_of(session), count_of(number, "number"), reason
         case Close(session=session):
-            return "close", _name(session)
+            return "close", name_of(session)
         case Hold(lease=lease):
-            return "hold", _name(lease)
+            return "hold", name_of(lease)
         case Release(lease=lease):
-            return "release", _name(lease)
+            return "release", name_of(lease)
         case Challenge(nonce=nonce):
-            return "challenge", _digest(nonce)
+            return "challenge", digest_of(nonce)
         case Proof(mac=mac, nonce=nonce):
-            return "proof", _digest(mac), _digest(nonce)
+            return "proof", digest_of(mac), digest_of(nonce)
         case Welcome(mac=mac):
-            return "welcome", _digest(mac)
+            return "welcome", digest_of(mac)
         case Ping():
             return ("ping",)
         case Pong():
@@ -170,42 +177,43 @@ def _fields(message: Message) -> tuple[object, ...]:
 
 def _message(fields: tuple[object, ...]) -> Message:
     match fields:
-        case ("extend", session, number, start, tokens, want, draft, sampling, gold, top):
+        case ("extend", session, number, start, tokens, want, draft, sampling, gold, top, more):
             return Extend(
-                session=_name(session),
-                number=_count(number, "number"),
-                start=_count(start, "start"),
-                tokens=_tokens(tokens),
-                want=_count(want, "want"),
-                draft=_count(draft, "draft"),
+                session=name_of(session),
+                number=count_of(number, "number"),
+                start=count_of(start, "start"),
+                tokens=tokens_of(tokens),
+                want=count_of(want, "want"),
+                draft=count_of(draft, "draft"),
                 sampling=None if sampling is None else _sampling(sampling),
-                gold=_tokens(gold),
-                top=_count(top, "top"),
+                gold=tokens_of(gold),
+                top=count_of(top, "top"),
+                more=more_of(more),
             )
         case ("extended", session, number, index, choices, seconds):
             return Extended(
-                session=_name(session),
-                number=_count(number, "number"),
-                index=_count(index, "index"),
-                choices=tuple(map(_choice, _array(choices, "choices"))),
-                seconds=_number(seconds, "seconds"),
+                session=name_of(session),
+                number=count_of(number, "number"),
+                index=count_of(index, "index"),
+                choices=tuple(map(_choice, array_of(choices, "choices"))),
+                seconds=number_of(seconds, "seconds"),
             )
         case ("behind", session, number, have):
-            return Behind(session=_name(session), number=_count(number, "number"), have=_count(have, "have"))
+            return Behind(session=name_of(session), number=count_of(number, "number"), have=count_of(have, "have"))
         case ("failed", session, number, str(reason)):
-            return Failed(session=_name(session), number=_count(number, "number"), reason=reason)
+            return Failed(session=name_of(session), number=count_of(number, "number"), reason=reason)
         case ("close", session):
-            return Close(_name(session))
+            return Close(name_of(session))
         case ("hold", lease):
-            return Hold(_name(lease))
+            return Hold(name_of(lease))
         case ("release", lease):
-            return Release(_name(lease))
+            return Release(name_of(lease))
         case ("challenge", nonce):
-            return Challenge(_digest(nonce))
+            return Challenge(digest_of(nonce))
         case ("proof", mac, nonce):
-            return Proof(_digest(mac), _digest(nonce))
+            return Proof(digest_of(mac), digest_of(nonce))
         case ("welcome", mac):
-            return Welcome(_digest(mac))
+            return Welcome(digest_of(mac))
         case ("ping",):
             return Ping()
         case ("pong",):
@@ -217,83 +225,48 @@ def _message(fields: tuple[object, ...]) -> Message:
 
 
 def _choice_fields(choice: Choice) -> tuple[object, ...]:
-    scores = None if choice.scores is None else _numbers(choice.scores, "scores")
-    gold = None if choice.gold_logprob is None else _number(choice.gold_logprob, "gold_logprob")
-    top = tuple((_count(token, "token"), _number(logprob, "logprob")) for token, logprob in choice.top)
-    return _count(choice.token, "token"), _number(choice.logprob, "logprob"), scores, gold, top
+    scores = None if choice.scores is None else numbers_of(choice.scores, "scores")
+    gold = None if choice.gold_logprob is None else number_of(choice.gold_logprob, "gold_logprob")
+    top = tuple((count_of(token, "token"), number_of(logprob, "logprob")) for token, logprob in choice.top)
+    entropy = None if choice.entropy is None else number_of(choice.entropy, "entropy")
+    begin = count_of(choice.token, "token"), number_of(choice.logprob, "logprob")
+    return *begin, scores, gold, top, entropy, distribution_of(choice.distribution)
 
 
 def _choice(value: object) -> Choice:
     match value:
-        case (token, logprob, scores, gold, top):
-            values = None if scores is None else _numbers(scores, "scores")
-            gold_logprob = None if gold is None else _number(gold, "gold_logprob")
-            likeliest = tuple(_likely(each) for each in _array(top, "top"))
-            return Choice(_count(token, "token"), _number(logprob, "logprob"), values, gold_logprob, likeliest)
+        case (token, logprob, scores, gold, top, entropy, distribution):
+            values = None if scores is None else numbers_of(scores, "scores")
+            gold_logprob = None if gold is None else number_of(gold, "gold_logprob")
+            likeliest = tuple(_likely(each) for each in array_of(top, "top"))
+            return Choice(
+                token=count_of(token, "token"),
+                logprob=number_of(logprob, "logprob"),
+                scores=values,
+                gold_logprob=gold_logprob,
+                top=likeliest,
+                entropy=None if entropy is None else number_of(entropy, "entropy"),
+                distribution=distribution_of(distribution),
+            )
         case _:
-            raise WireError("choices: must be arrays of token, logprob, scores, gold_logprob and top")
+            raise WireError("choices: must be arrays of the fields of a choice")
 
 
 def _likely(value: object) -> tuple[int, float]:
     match value:
         case (token, logprob):
-            return _count(token, "token"), _number(logprob, "logprob")
+            return count_of(token, "token"), number_of(logprob, "logprob")
         case _:
             raise WireError("top: must be pairs of token and logprob")
 
 
 def _sampling_fields(sampling: Sampling) -> tuple[object, ...]:
-    return _number(sampling.temperature, "temperature"), _number(sampling.top_p, "top_p"), sampling.seed
+    return number_of(sampling.temperature, "temperature"), number_of(sampling.top_p, "top_p"), sampling.seed
 
 
 def _sampling(value: object) -> Sampling:
     match value:
         case (temperature, top_p, int(seed)):
-            return Sampling(_number(temperature, "temperature"), _number(top_p, "top_p"), seed)
+            return Sampling(number_of(temperature, "temperature"), number_of(top_p, "top_p"), seed)
         case _:
             raise WireError("sampling: must be an array of temperature, top_p and seed")
-
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise WireError(f"session or lease: must be a printable name of 1 to {MAX_NAME} characters")
-    return value
-
-
-def _digest(value: object) -> bytes:
-    if not isinstance(value, bytes) or len(value) != DIGEST:
-        raise WireError(f"nonce or mac: must be {DIGEST} bytes")
-    return value
-
-
-# `type(...) is int`, because a bool is an int for isinstance.
-
-
-def _count(value: object, what: str) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise WireError(f"{what}: must be an integer from 0 to 2^31 - 1")
-    return value
-
-
-def _number(value: object, what: str) -> float:
-    if type(value) not in (float, int) or value != value:
-        raise WireError(f"{what}: must be a number")
-    return value  # type: ignore[return-value]
-
-
-def _array(value: object, what: str) -> tuple[object, ...]:
-    if type(value) is not tuple:
-        raise WireError(f"{what}: must be an array")
-    return value
-
-
-def _numbers(value: object, what: str) -> tuple[float, ...]:
-    return tuple(_number(each, what) for each in _array(value, what))
-
-
-def _tokens(value: object) -> tuple[int, ...]:
-    tokens = _array(value, "tokens")
-    # Three passes in C over what may be thousands.
-    if not set(map(type, tokens)) <= {int} or (tokens and not 0 <= min(tokens) <= max(tokens) < 2**31):  # type: ignore[type-var, operator]
-        raise WireError("tokens: must be integers from 0 to 2^31 - 1")
-    return tokens  # type: ignore[return-value]

@@ -313,6 +313,31 @@ def test_the_likeliest_tokens_are_told(
     assert five.choices[-1].gold_logprob == pytest.approx(float(row[2]), abs=1e-4)
 
 
+def test_entropies_and_distributions_are_told(
+    language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
+) -> None:
+    """To those that ask, beside others of the same step."""
+    engine, text = Engine(language_model("llama"), 4, CONTEXT, DeferralHead(32, 2)), (7, 8, 9, 10)
+    replies = engine.extend(
+        [
+            Extend("all", 0, text, want=2, more="distribution", top=2),
+            Extend("plain", 0, text, gold=(3,)),
+            Extend("entropy", 0, text, want=3, more="entropy"),
+        ]
+    )
+    logprobs = plain_forward(plain_model("llama"), text)[0]
+    asked, plain, unsure = (reply.choices for reply in replies if isinstance(reply, Extended))
+    for choice, row in zip(asked, logprobs[2:], strict=True):
+        assert choice.distribution is not None
+        assert torch.frombuffer(bytearray(choice.distribution), dtype=torch.float32).tolist() == pytest.approx(
+            row.tolist(), abs=1e-4
+        )
+    entropies = torch.distributions.Categorical(logits=logprobs[1:]).entropy()
+    assert [choice.entropy for choice in unsure] == pytest.approx(entropies.tolist(), abs=1e-4)
+    assert {(choice.entropy, choice.scores) for choice in asked} == {(None, (0.0, 0.0, 0.0))}
+    assert [choice.distribution for choice in (*plain, *unsure)] == [None] * 4
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_model_that_is_spread_over_gpus_answers_as_plain_forward(

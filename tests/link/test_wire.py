@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import get_args
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colllm_ray.engine.messages import MOST_TOP, Behind, Choice, Extend, Extended, Failed, Sampling
+from colllm_ray.engine.messages import MOST_TOP, Behind, Choice, Extend, Extended, Failed, More, Sampling
+from colllm_ray.link.fields import WireError
 from colllm_ray.link.wire import (
     MAX_HANDSHAKE,
     MAX_MESSAGE,
@@ -21,7 +23,6 @@ from colllm_ray.link.wire import (
     Proof,
     Release,
     Welcome,
-    WireError,
     decode,
     encode,
 )
@@ -38,7 +39,9 @@ samplings = st.builds(
 )
 scores = st.none() | st.lists(numbers, max_size=5).map(tuple)
 tops = st.lists(st.tuples(counts, numbers), max_size=3).map(tuple)
-choices = st.builds(Choice, counts, numbers, scores, st.none() | numbers, tops)
+distributions = st.binary(max_size=5).map(lambda some: 4 * some)
+optional = st.none() | numbers
+choices = st.builds(Choice, counts, numbers, scores, optional, tops, optional, st.none() | distributions)
 
 
 @st.composite
@@ -48,7 +51,9 @@ def extends(draw: st.DrawFn) -> Extend:
     drafts = draw(counts) if want else 0
     gold = tokens[:want] if draw(st.booleans()) else ()
     top = draw(st.integers(0, MOST_TOP))
-    return Extend(draw(names), draw(counts), tokens, draw(counts), want, drafts, draw(st.none() | samplings), gold, top)
+    more = draw(st.sampled_from(get_args(More)))
+    begin = draw(names), draw(counts), tokens, draw(counts), want, drafts
+    return Extend(*begin, draw(st.none() | samplings), gold, top, more)
 
 
 messages: st.SearchStrategy[Message] = st.one_of(
@@ -139,21 +144,24 @@ def test_fields_of_any_other_kind_are_refused_or_valid(tag: str, fields: list[ob
         (["close", b"s"], "must be a printable name of 1 to 200 characters"),
         (["challenge", b"short"], "must be 32 bytes"),
         (["failed", "s", 1, 5], "no message 'failed' has 3 such fields"),
-        (["extend", "s", 1, 0, [], 0, 0, None, [], 0], "needs start >= 0 and at least one token"),
-        (["extend", "s", 1, 0, [1], 2, 0, None, [], 0], "cannot answer after 2 of 1 tokens"),
-        (["extend", "s", 1, 0, [1], 0, 3, None, [], 0], "drafts 3 tokens after 0 answers"),
-        (["extend", "s", 1, 0, 1, 1, 0, None, [], 0], "tokens: must be an array"),
-        (["extend", "s", 1, 0, [1], 1, 0, [0.0, 1.0, 0], [], 0], "temperature 0.0: must be above 0"),
-        (["extend", "s", 1, 0, [1], 1, 0, [float("nan"), 1.0, 0], [], 0], "temperature: must be a number"),
-        (["extend", "s", 1, 0, [1], 1, 0, [1.0, 1.0], [], 0], "sampling: must be an array"),
-        (["extend", "s", 1, 0, [1], 1, 0, None, [], 21], "asks for the 21 likeliest; at most 20"),
-        (["extended", "s", 1, 0, [[1, "x", None, None, []]], 0.0], "logprob: must be a number"),
+        (["extend", "s", 1, 0, [], 0, 0, None, [], 0, "nothing"], "needs start >= 0 and at least one token"),
+        (["extend", "s", 1, 0, [1], 2, 0, None, [], 0, "nothing"], "cannot answer after 2 of 1 tokens"),
+        (["extend", "s", 1, 0, [1], 0, 3, None, [], 0, "nothing"], "drafts 3 tokens after 0 answers"),
+        (["extend", "s", 1, 0, 1, 1, 0, None, [], 0, "nothing"], "tokens: must be an array"),
+        (["extend", "s", 1, 0, [1], 1, 0, [0.0, 1.0, 0], [], 0, "nothing"], "temperature 0.0: must be above 0"),
+        (["extend", "s", 1, 0, [1], 1, 0, [float("nan"), 1.0, 0], [], 0, "nothing"], "temperature: must be a number"),
+        (["extend", "s", 1, 0, [1], 1, 0, [1.0, 1.0], [], 0, "nothing"], "sampling: must be an array"),
+        (["extend", "s", 1, 0, [1], 1, 0, None, [], 21, "nothing"], "asks for the 21 likeliest; at most 20"),
+        (["extend", "s", 1, 0, [1], 1, 0, None, [], 0, "all"], "more: must be one of nothing, entropy"),
+        (["extended", "s", 1, 0, [[1, 0.0, None, None, [], "x", None]], 0.0], "entropy: must be a number"),
+        (["extended", "s", 1, 0, [[1, 0.0, None, None, [], None, b"abc"]], 0.0], "must be bytes of float32"),
+        (["extended", "s", 1, 0, [[1, "x", None, None, [], None, None]], 0.0], "logprob: must be a number"),
         (["extended", "s", 1, 0, [[1, 0.0]], 0.0], "choices: must be arrays"),
-        (["extended", "s", 1, 0, [[1, 0.0, [None], None, []]], 0.0], "scores: must be a number"),
-        (["extended", "s", 1, 0, [[1, 0.0, None, "x", []]], 0.0], "gold_logprob: must be a number"),
-        (["extended", "s", 1, 0, [[1, 0.0, None, None, [[1]]]], 0.0], "top: must be pairs"),
+        (["extended", "s", 1, 0, [[1, 0.0, [None], None, [], None, None]], 0.0], "scores: must be a number"),
+        (["extended", "s", 1, 0, [[1, 0.0, None, "x", [], None, None]], 0.0], "gold_logprob: must be a number"),
+        (["extended", "s", 1, 0, [[1, 0.0, None, None, [[1]], None, None]], 0.0], "top: must be pairs"),
         (["extended", "s", 1, 0, [], "x"], "seconds: must be a number"),
-        (["extend", "s", 1, 0, [1, 2], 2, 0, None, [3], 0], "1 gold tokens for 2 answers"),
+        (["extend", "s", 1, 0, [1, 2], 2, 0, None, [3], 0, "nothing"], "1 gold tokens for 2 answers"),
     ],
 )
 def test_a_refusal_says_what_was_wrong(fields: object, reason: str) -> None:
@@ -164,7 +172,7 @@ def test_a_refusal_says_what_was_wrong(fields: object, reason: str) -> None:
 @pytest.mark.parametrize("wrong", [-71717, 2**31 + 71717, 71717.5, "71717"])
 def test_a_refusal_quotes_no_token(wrong: object) -> None:
     with pytest.raises(WireError) as caught:
-        decode(msgpack.packb(["extend", "s", 1, 0, [71717, wrong], 1, 0, None, [], 0]))
+        decode(msgpack.packb(["extend", "s", 1, 0, [71717, wrong], 1, 0, None, [], 0, "nothing"]))
     assert str(caught.value) == "tokens: must be integers from 0 to 2^31 - 1"
     assert caught.value.__cause__ is None
 
