@@ -13,13 +13,12 @@ from ray.serve.handle import DeploymentHandle
 
 from benchmarks.costs import CostMeter, StepCosts
 from benchmarks.measured import Answer
-from benchmarks.models import CONTEXT
-from benchmarks.rivals.ask_all import decode_asking_all
+from benchmarks.rivals.ask_all import AskingAll
 from benchmarks.script import Script
 from benchmarks.scripted import ScriptedEngine, timed
 from colllm_ray.decoding.team import Team
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
-from colllm_ray.decoding.written import Terms, WrittenToken
+from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.stepper import StepTimes
@@ -82,9 +81,7 @@ class MeasuredRouter(_Metered, _Router):
         return written, seconds, sampling
 
     async def timed_asking_all(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float]]:
-        base, *experts = self._team.clients
-        terms = Terms(request.max_tokens or CONTEXT, self._spec.end_tokens)
-        return await timed(decode_asking_all(base, experts, request.prompt, 0.5, terms))
+        return await timed(self._team.answer(replace(request, rival=AskingAll(0.5), eta=None)))
 
     def _follow(self, script: Script | None) -> None:
         if script is not None:

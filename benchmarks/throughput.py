@@ -104,7 +104,7 @@ async def _answer_all(application: Served, requests: Sequence[AnswerRequest], co
     waiting = iter(requests)
 
     async def work() -> int:
-        return sum([len(await application.router.answer.remote(request)) for request in waiting])
+        return sum([len((await application.router.answer.remote(request)).tokens) for request in waiting])
 
     return sum(await asyncio.gather(*(work() for _ in range(concurrency))))
 

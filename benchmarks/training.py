@@ -21,13 +21,15 @@ from benchmarks.report import Report, Row, arguments, finish
 from colllm_ray.config import BaseTrainingConfig, Collaboration, TrainingConfig
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.text import Text, batches_by_length, padded
+from colllm_ray.evaluation.answered import COLLABORATION
+from colllm_ray.evaluation.compared import Compared
 from colllm_ray.evaluation.evaluate import evaluate
-from colllm_ray.evaluation.measures import COLLABORATION
-from colllm_ray.lab.collaboration import lab_config
-from colllm_ray.lab.demo import TEST
+from colllm_ray.evaluation.task import Task
+from colllm_ray.lab.collaboration import SHIPPED, lab_config
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from colllm_ray.scoring.scores import FeatureScores
+from colllm_ray.storage import location
 from colllm_ray.training.head_training import HeadTraining
 from colllm_ray.training.train import train
 
@@ -139,15 +141,17 @@ def _lab_rows() -> list[Row]:
             begin = perf_counter()
             trained = train(lab.model_copy(update={"training": training}), run)
             seconds = perf_counter() - begin
-            measures = evaluate(trained, TEST, run).overall
+            task = Task.of(str(SHIPPED / "test.jsonl"))
+            (evaluation,) = evaluate(trained, [task], ["base"], location(run / mode), Compared())
+            together, base = evaluation.overall[COLLABORATION], evaluation.overall["base"]
             rows.append(
                 {
                     "what": f"lab, {mode}",
                     "seconds": round(seconds, 1),
-                    "nll": round(measures.nll[COLLABORATION], 5),
-                    "exact_match": round(measures.exact_match[COLLABORATION], 4),
-                    "base_alone": round(measures.exact_match["base"], 4),
-                    "deferral_rate": round(measures.deferral_rate, 4),
+                    "nll": round(together.nll or 0.0, 5),
+                    "exact_match": round(together.quality.mean, 4),
+                    "base_alone": round(base.quality.mean, 4),
+                    "deferral_rate": round(1 - together.shares["base"], 4),
                 }
             )
     return rows

@@ -1,3 +1,3 @@
 """Several language models write one answer together, token by token, as a distributed system over Ray."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 # The files of a row share a process: they need the same fixture that takes long to make. Rows begin in this order, each
 # in the first process that is free, and all other files after them: what takes longest comes first.
 ROWS = (
-    ("tests/training/", "tests/evaluation/test_evaluate.py"),  # scored_tiny, trained_tiny
+    ("tests/training/",),  # scored_tiny, trained_tiny
     (  # demo, and the lab served
         "tests/lab/test_demo.py",
         *(

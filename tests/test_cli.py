@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 
 from colllm_ray.config import Collaboration
+from colllm_ray.deferral.trained import TrainedCollaboration
 from tests.collaborations import random_collaboration
 from tests.commands import free_port, ray_address, run_colllm, start_colllm
 from tests.conftest import ModelFolder
@@ -14,7 +16,7 @@ from tests.conftest import ModelFolder
 def test_help_names_every_stage() -> None:
     status, output = run_colllm("--help")
     assert status == 0
-    for command in ("score", "train", "evaluate", "serve", "ask", "demo", "lab"):
+    for command in ("score", "train", "calibrate", "evaluate", "serve", "ask", "demo", "lab"):
         assert f"\n    {command} " in output
 
 
@@ -56,6 +58,22 @@ def test_serve_answers_until_it_is_stopped(
     assert "  e0 " in output
     process.terminate()
     assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_calibrate_writes_what_it_found_beside_the_head(model_folder: ModelFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "collaboration"
+    random_collaboration(model_folder, "llama", ["qwen3"]).save(folder)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "the quick", "completion": " brown fox"}) + "\n")
+    arguments = ("--data", tmp_path / "rows.jsonl", "--steps", 4, "--address", ray_address())
+    status, output = run_colllm("calibrate", folder, *arguments)
+    assert status == 0, output
+    assert "those of decoding the data" in output
+    calibration = TrainedCollaboration.load(folder).calibration
+    assert len(calibration.candidates) >= 4
+    assert calibration.metric == "exact"
+    assert f"threshold {calibration.threshold:.6g};" in output
+    assert (folder / "calibration.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize("command", ["score", "train"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from clusters.local import LocalCluster
+from tests.collaborations import random_collaboration
 from tests.commands import DEADLINE_S
-from tests.conftest import WriteTiny
+from tests.conftest import ModelFolder, WriteTiny
 
 ROOT = Path(__file__).resolve().parent.parent
 RAY = Path(sys.executable).with_name("ray")
@@ -64,3 +66,38 @@ def test_each_job_says_what_it_takes(stage: str) -> None:
     done = subprocess.run([sys.executable, ROOT / "jobs" / f"{stage}.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert f" {stage} [-h]" in done.stdout
+
+
+def test_an_evaluation_is_a_sweep_over_tasks_that_goes_on_where_it_was(
+    cluster: LocalCluster, model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    """Each task is a YAML file and a file of rows, and no code; a killed sweep is submitted again."""
+    random_collaboration(model_folder, "llama", ["qwen3"]).save(tmp_path / "run" / "collaboration")
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(json.dumps({"sum": f"{i} + {i}", "total": 2 * i}) + "\n" for i in range(3))
+    )
+    (tmp_path / "sums.yaml").write_text(
+        "{name: sums, data: sums.jsonl, columns: {prompt: '{sum} ='}, metric: numeric, answer: total, max_tokens: 8}"
+    )
+    fact = {"fact": "the fox", "options": [" jumps", " sleeps"], "is": 0}
+    (tmp_path / "facts.jsonl").write_text(json.dumps(fact) + "\n")
+    (tmp_path / "facts.yaml").write_text(
+        "{name: facts, data: facts.jsonl, columns: {prompt: fact}, metric: choice, choices: options, answer: is}"
+    )
+    sweep = ("jobs/evaluate.py", tmp_path / "run/collaboration", "--methods", "base,average,random")
+    tasks = ("--task", tmp_path / "sums.yaml", "--task", tmp_path / "facts.yaml")
+    status, output = submit(cluster, *sweep, *tasks)
+    assert status == 0, output
+    results = tmp_path / "run" / "evaluation"
+    measures = json.loads((results / "sums" / "measures.json").read_text())
+    assert list(measures["methods"]) == ["base", "average", "random", "collaboration"]
+    assert json.loads((results / "facts" / "measures.json").read_text())["questions"] == 1
+    for part in results.glob("sums/answers/base-*/*.parquet"):
+        part.unlink()  # as if the job had been killed before
+    kept = {path: path.stat().st_mtime_ns for path in results.glob("*/answers/*/*.parquet")}
+    status, output = submit(cluster, *sweep, *tasks)
+    assert status == 0, output
+    assert "answer base: " in output
+    assert "answer average: " not in output
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert json.loads((results / "sums" / "measures.json").read_text())["methods"]["base"]["tokens"] == 24

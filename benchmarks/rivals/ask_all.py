@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import ClassVar
 
-from colllm_ray.decoding.model_client import ModelClient, News, Session, scores_of
-from colllm_ray.decoding.written import Terms, WrittenToken
+from colllm_ray.decoding.model_client import scores_of
+from colllm_ray.decoding.rivals.panel import Panel
+from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.rule import decide_one
-from colllm_ray.engine.messages import Choice
+from colllm_ray.engine.messages import More
 
 
-async def decode_asking_all(
-    base: ModelClient, experts: Sequence[ModelClient], prompt: Sequence[int], eta: float, terms: Terms
-) -> AsyncGenerator[WrittenToken, None]:
-    """Writes what `decode` writes; all models take in every token, side by side, before one of them is heard."""
-    x, news = list(prompt), News()
-    with ExitStack() as stack:
-        sessions = [stack.enter_context(Session(client, terms.sampling, news.tell)) for client in (base, *experts)]
-        for _ in range(terms.max_tokens):
-            for session in sessions:
-                session.ask(x)
-            said: dict[int, Choice] = {}
-            while len(said) < len(sessions):
-                await news.wait()
-                said |= {k: choice for k, session in enumerate(sessions) for _, choice in session.take(x)}
-            k, p_defer = decide_one(scores_of(said[0]), eta)
-            x.append(said[k].token)
-            yield WrittenToken(said[k].token, k, p_defer, said[k].logprob)
-            if said[k].token in terms.end_tokens:
-                return
+@dataclass(frozen=True)
+class AskingAll:
+    """Writes what the plain loop writes; all members take in every token, side by side, before one of them is heard."""
+
+    eta: float
+    more: ClassVar[More] = "nothing"
+
+    async def write(self, panel: Panel, text: list[int]) -> list[WrittenToken]:
+        said = await panel.ask(text, panel.members)
+        author, p_defer = decide_one(scores_of(said[0]), self.eta)
+        return [panel.written(said[author], author, p_defer)]

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from upath import UPath
 
 from colllm_ray.config.data import DataConfig
-from colllm_ray.config.explain import explain, fields_of
 from colllm_ray.config.models import ExpertConfig, ModelConfig
 from colllm_ray.config.places import adapter_place, beside, deepspeed_content, model_place, source_place
 from colllm_ray.config.scoring import ScoringConfig
 from colllm_ray.config.section import Name, Section
+from colllm_ray.config.section_file import read_section
 from colllm_ray.config.serving import ServingConfig
 from colllm_ray.config.training import TrainingConfig
-from colllm_ray.errors import ColllmError
 from colllm_ray.storage import Where, location
 
 # Names of folders beside the experts' in RUN/scores, and of the base among the members.
@@ -89,19 +88,7 @@ class Collaboration(Section):
         Raises ColllmError that names the file and the field.
         """
         path = location(path)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ColllmError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ColllmError(f"{path}: is no YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ColllmError(f"{path}: must hold the fields of a collaboration: {fields_of(cls)}")
-        try:
-            collaboration = cls.model_validate(content)
-        except ValidationError as error:
-            raise ColllmError(explain(path, cls, error)) from error
-        return collaboration._with_absolute_paths(path)
+        return read_section(path, cls)._with_absolute_paths(path)
 
     def _with_absolute_paths(self, path: UPath) -> Collaboration:
         folder = path.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,30 +14,36 @@ from colllm_ray.errors import ColllmError
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a threshold gives on the validation targets, each token decided on the true text before it.
+    """What a threshold gives on validation data.
 
-    `frequency` is the share of targets that it defers. `exact_match` is the share of examples in which every token
-    comes out right: as greedy decoding leaves the true text at its first mistake, this is the exact match that decoding
-    has. All are shares in [0, 1].
+    `share` is that of the tokens that it defers, `quality` the mean of the metric, `token_accuracy` the share of tokens
+    that come out right, where each is decided on the true text before it; all in [0, 1]. Where answers were decoded:
+    `questions`, how many; `expert_calls`, the experts' forward passes an answer; `answer_s`, the seconds of an answer,
+    measured for those on the front alone; `on_front`: no other candidate is as good and cheaper in one of these.
     """
 
-    frequency: float
+    share: float
     threshold: float
-    exact_match: float
-    token_accuracy: float
+    quality: float
+    token_accuracy: float | None = None
+    questions: int | None = None
+    expert_calls: float | None = None
+    answer_s: float | None = None
+    on_front: bool = False
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The chosen threshold and the candidates that it was chosen from."""
+    """The chosen threshold and the candidates that it was chosen from, thresholds falling; `metric` names quality."""
 
     threshold: float
     candidates: tuple[Candidate, ...]
+    metric: str = "exact"
 
     @property
     def knows_shares(self) -> bool:
         """Whether a candidate lies between the base alone and the experts alone."""
-        return any(0 < one.frequency < 1 for one in self.candidates)
+        return any(0 < one.share < 1 for one in self.candidates)
 
     def threshold_for(self, share: float) -> float:
         """The threshold that defers this share of tokens, between the candidates by interpolation.
@@ -45,44 +52,62 @@ class Calibration:
         """
         if not self.knows_shares and 0 < share < 1:
             raise ColllmError("the calibration knows no thresholds for shares of tokens; give a threshold")
-        points = {one.frequency: one.threshold for one in self.candidates if 0 < one.frequency < 1} | {
-            0.0: 1.0,
-            1.0: 0.0,
-        }
-        below = max(frequency for frequency in points if frequency <= share)
-        above = min(frequency for frequency in points if frequency >= share)
+        points = {0.0: 1.0, 1.0: 0.0}
+        highest = 0.0
+        for one in self.candidates:  # of decoded answers a lower threshold may defer less: what was written is another
+            if highest < one.share < 1:
+                points[one.share] = one.threshold
+                highest = one.share
+        below = max(known for known in points if known <= share)
+        above = min(known for known in points if known >= share)
         if below == above:
             return points[below]
         part = (share - below) / (above - below)
         return points[below] + part * (points[above] - points[below])
 
 
-def calibrate(scores: Tensor, top1: Tensor, example: Tensor, steps: int = 100) -> Calibration:
+def choose(candidates: Sequence[Candidate], metric: str) -> Calibration:
+    """The calibration whose threshold has the highest quality, then token accuracy.
+
+    Of several equal ones it is the one in the middle, which is furthest from where things change. Candidates in the
+    order of falling thresholds.
+    """
+    quality = [(one.quality, one.token_accuracy or 0.0) for one in candidates]
+    return Calibration(candidates[_middle_of_the_best(quality)].threshold, tuple(candidates), metric)
+
+
+def thresholds_at_shares(p_defer: Tensor, steps: int) -> list[float]:
+    """The thresholds that defer 0, 1/steps, .., 1 of these tokens, falling: d_t [N].
+
+    Shares that no threshold gives, because values are equal, get the nearest that one does.
+    """
+    cuts = _Cuts(p_defer.sort(descending=True).values)
+    return [float(cuts.thresholds[cut]) for cut in cuts.nearest(steps)]
+
+
+def calibrate_on_text(scores: Tensor, top1: Tensor, example: Tensor, steps: int = 100) -> Calibration:
     """Tries every threshold that makes a difference and chooses the best; tells the candidates at 0, 1/steps, .., 1.
 
-    scores [N, K]; top1 [N, K] bool; example [N] numbers the examples from 0. The best has the highest exact match,
-    then token accuracy; of several equal ones the middle, which is furthest from where things change. Frequencies that
-    no threshold gives, because scores are equal, are told as the nearest one that some threshold does.
+    Every token is decided on the true text before it: as greedy decoding leaves that at its first mistake, the share of
+    examples whose every token comes out right is the exact match that decoding has. scores [N, K]; top1 [N, K] bool;
+    example [N] numbers the examples from 0. The best has the highest exact match, then token accuracy; of several equal
+    ones the middle. Shares that no threshold gives are told as the nearest one that some threshold does.
     """
     author, p_defer = decide(scores, 0.0)
     order = torch.argsort(p_defer, descending=True)
-    p_defer, example = p_defer[order], example[order]
+    cuts, example = _Cuts(p_defer[order]), example[order]
     base_right, expert_right = top1[order, 0], top1[order, author[order]]
     exact_match = _exact_match_by_cut(base_right, expert_right, example)
     token_accuracy = _token_accuracy_by_cut(base_right, expert_right)
-    thresholds = torch.cat([p_defer.new_ones(1), p_defer, p_defer.new_zeros(1)]).unfold(0, 2, 1).mean(1)  # [N + 1]
-
     quality = torch.stack([exact_match, token_accuracy], dim=1)  # [N + 1, 2]
-    # No threshold cuts between equal values.
-    possible = torch.cat([p_defer[:1] < 1, p_defer[:-1] > p_defer[1:], p_defer[-1:] > 0]).nonzero()[:, 0]
-    chosen = possible[_middle_of_the_best(quality[possible].tolist())]
-    wanted = torch.linspace(0, len(p_defer), steps + 1)
-    told = possible[(possible[None, :] - wanted[:, None]).abs().argmin(dim=1)].unique()
+    chosen = cuts.possible[_middle_of_the_best([(a, b) for a, b in quality[cuts.possible].tolist()])]
     return Calibration(
-        threshold=float(thresholds[chosen]),
+        threshold=float(cuts.thresholds[chosen]),
         candidates=tuple(
-            Candidate(cut / len(p_defer), float(thresholds[cut]), float(exact_match[cut]), float(token_accuracy[cut]))
-            for cut in told.tolist()
+            Candidate(
+                cut / len(order), float(cuts.thresholds[cut]), float(exact_match[cut]), float(token_accuracy[cut])
+            )
+            for cut in cuts.nearest(steps)
         ),
     )
 
@@ -95,7 +120,24 @@ def base_alone(top1: Tensor, example: Tensor) -> Calibration:
     return Calibration(1.0, (candidate,))
 
 
-def _middle_of_the_best(quality: list[list[float]]) -> int:
+class _Cuts:
+    """Where thresholds can cut tokens that come in the order of falling d_t [N]: cut a in 0..N defers the first a."""
+
+    def __init__(self, p_defer: Tensor) -> None:
+        self._count = len(p_defer)
+        self.thresholds = torch.cat([p_defer.new_ones(1), p_defer, p_defer.new_zeros(1)]).unfold(0, 2, 1).mean(1)
+        # No threshold cuts between equal values; none is above 1.
+        is_possible = torch.cat([p_defer.new_ones(1) > 0, p_defer[:-1] > p_defer[1:], p_defer[-1:] > 0])
+        self.possible = is_possible.nonzero()[:, 0]
+
+    def nearest(self, steps: int) -> list[int]:
+        """The possible cuts next to the shares 0, 1/steps, .., 1, each once, rising."""
+        wanted = torch.linspace(0, self._count, steps + 1)
+        at: Tensor = self.possible[(self.possible[None, :] - wanted[:, None]).abs().argmin(dim=1)].unique()
+        return [int(cut) for cut in at]
+
+
+def _middle_of_the_best(quality: Sequence[tuple[float, float]]) -> int:
     """The index in the middle of the longest run of indices whose quality is the best there is."""
     best = max(quality)
     runs: list[list[int]] = [[]]
@@ -108,7 +150,7 @@ def _middle_of_the_best(quality: list[list[float]]) -> int:
     return longest[len(longest) // 2]
 
 
-# Below, targets come in the order of falling p_defer, and a cut a in 0..N defers the first a of them.
+# Below, targets come in the order of falling p_defer, and there is a value for each cut.
 
 
 def _exact_match_by_cut(base_right: Tensor, expert_right: Tensor, example: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.deferral.calibration import Calibration, Candidate
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.errors import ColllmError
-from colllm_ray.storage import Where, local_file, location, written_folder
+from colllm_ray.storage import Where, local_file, location, write_whole, written_folder
 
 BASE, ADAPTER = "base", "adapter"  # folders of weights
 BESIDE = "beside"
@@ -49,8 +49,7 @@ class TrainedCollaboration:
         made_for = {"experts": self._expert_names(), "base_revision": self.base_revision}
         with written_folder(location(folder), last=DESCRIPTION) as unfinished:
             save_file(self.head.state_dict(), unfinished / HEAD, metadata=made_for)
-            calibration = json.dumps(asdict(self.calibration), indent=1)
-            (unfinished / CALIBRATION).write_text(calibration, encoding="utf-8")
+            (unfinished / CALIBRATION).write_bytes(_to_json(self.calibration))
             description = self.collaboration
             if weights is not None:
                 shutil.copytree(weights, unfinished / weights.name)
@@ -75,7 +74,7 @@ class TrainedCollaboration:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             candidates = tuple(Candidate(**candidate) for candidate in content["candidates"])
-            calibration = Calibration(float(content["threshold"]), candidates)
+            calibration = Calibration(float(content["threshold"]), candidates, content["metric"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ColllmError(f"{path}: holds no calibration: {error}") from error
         trained = cls(collaboration, head, calibration, made_for.get("base_revision", ""))
@@ -88,6 +87,15 @@ class TrainedCollaboration:
 
     def _expert_names(self) -> str:
         return json.dumps([expert.name for expert in self.collaboration.experts])
+
+
+def write_calibration(calibration: Calibration, folder: Where) -> None:
+    """Puts a calibration in the place of the one in a trained collaboration's folder."""
+    write_whole(location(folder) / CALIBRATION, _to_json(calibration))
+
+
+def _to_json(calibration: Calibration) -> bytes:
+    return (json.dumps(asdict(calibration), indent=1) + "\n").encode()
 
 
 def _with_own_weights(base: ModelConfig, name: str) -> ModelConfig:

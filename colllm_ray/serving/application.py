@@ -28,8 +28,8 @@ CONTROLLER = ControllerOptions(runtime_env={"env_vars": {"RAY_SERVE_FORCE_STOP_U
 
 
 def router_application(spec: TeamSpec) -> serve.Application:
-    """Router and experts."""
-    experts = [deployments.expert(spec, config) for config in spec.trained.collaboration.experts]
+    """Router, experts and guests."""
+    experts = [deployments.expert(spec, config) for config in (*spec.trained.collaboration.experts, *spec.guests)]
     return deployments.router(spec, *experts)
 
 
@@ -91,10 +91,9 @@ def deploy_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHa
 
 
 @contextmanager
-def running_router(trained: TrainedCollaboration) -> Iterator[DeploymentHandle]:
+def running_router(spec: TeamSpec) -> Iterator[DeploymentHandle]:
     """The router of a collaboration that runs, without HTTP, for as long as the body does."""
-    name = f"{trained.collaboration.name}-router"
-    with running(router_application(TeamSpec.of(trained)), name) as router:
+    with running(router_application(spec), f"{spec.name}-router") as router:
         yield router_client(router)
 
 

@@ -42,11 +42,12 @@ def expert(spec: TeamSpec, config: ExpertConfig) -> serve.Application:
 def router(spec: TeamSpec, *experts: serve.Application) -> serve.Application:
     """The router; as many answers as the base has slots."""
     base = spec.trained.collaboration.base
-    experts_are = [(one.silence_s, one.dtype, one.max_sessions) for one in spec.trained.collaboration.experts]
+    behind = (*spec.trained.collaboration.experts, *spec.guests)
+    they_are = [(one.silence_s, one.dtype, one.max_sessions) for one in behind]
     options = {
         **replica_options(base, spec.serving),
         "max_ongoing_requests": base.max_sessions + ROOM_TO_ASK,
-        "version": _version(_described(spec), _loaded(base), experts_are),
+        "version": _version(_described(spec), _loaded(base), they_are),
     }
     return _with(Router, options).bind(spec, *experts)
 
@@ -119,8 +120,8 @@ def _loaded(config: ModelConfig) -> object:
 
 def _described(spec: TeamSpec) -> object:
     """What router and ingress know of the collaboration."""
-    head = hashlib.sha256(save(spec.trained.head.state_dict())).hexdigest()
-    return spec.name, list(spec.members), head, spec.trained.calibration, spec.vocab_size, spec.context
+    heads = [hashlib.sha256(save(one.state_dict())).hexdigest() for one in (spec.trained.head, *spec.heads.values())]
+    return spec.name, list(spec.models), heads, spec.trained.calibration, spec.vocab_size, spec.context
 
 
 def _version(*made_of: object) -> str:

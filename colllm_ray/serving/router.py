@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
+from time import perf_counter
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.account import Account
+from colllm_ray.decoding.judged import Judged
+from colllm_ray.decoding.known import Known
 from colllm_ray.decoding.model_client import News
 from colllm_ray.decoding.score_text import score_texts
 from colllm_ray.decoding.team import Team, base_stepper
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
-from colllm_ray.decoding.written import WrittenToken
+from colllm_ray.decoding.written import Answer, WrittenToken
 from colllm_ray.engine.stepper import StepTimes
 from colllm_ray.engine.text import GoldScores, Text
 from colllm_ray.serving.expert_link import ExpertLink
@@ -31,17 +34,17 @@ GIVEN_AT_ONCE = 256  # tokens of a given text that are told together: Serve carr
 class Router:
     """Holds the base; a token that the base writes crosses no process."""
 
-    def __init__(self, spec: TeamSpec, *experts: DeploymentHandle) -> None:
+    def __init__(self, spec: TeamSpec, *experts: DeploymentHandle) -> None:  # and guests behind them
         self._spec = spec
         self._experts = experts
         self._room_to_score = {
             name: asyncio.Semaphore(min(TEXTS_AT_ONCE, max(1, config.max_sessions // 4)))
-            for name, config in spec.members.items()
+            for name, config in spec.models.items()
         }
         self._base = base_stepper(spec)
-        silences = (config.silence_s for config in spec.trained.collaboration.experts)
+        silences = (config.silence_s for config in (*spec.trained.collaboration.experts, *spec.guests))
         self._team = Team(spec, [self._base, *map(ExpertLink, experts, silences)])
-        self._metrics = RouterMetrics(spec.name, list(spec.members))
+        self._metrics = RouterMetrics(spec.name, list(spec.models))
         self._base_metrics = EngineMetrics(spec.name, BASE)
 
     async def check_health(self) -> None:
@@ -56,11 +59,26 @@ class Router:
         """Answers whose text the base holds."""
         return self._base.engine.session_count
 
-    async def answer(self, request: AnswerRequest) -> tuple[WrittenToken, ...]:
+    async def answer(self, request: AnswerRequest) -> Answer:
         """A whole answer."""
         tokens: list[WrittenToken] = []
-        await self._write(request, tokens.append, Account())
-        return tuple(tokens)
+        account, begin = Account(), perf_counter()
+        await self._write(request, tokens.append, account)
+        return Answer(tuple(tokens), account.passes(len(self._team.clients)), perf_counter() - begin)
+
+    async def sweep(
+        self, request: AnswerRequest, etas: Sequence[float], known: Known
+    ) -> tuple[list[list[WrittenToken]], Known]:
+        """The answer at each of these thresholds, and what is known now; as `Team.sweep` has it."""
+        self._base_metrics.follow(self._base)
+        answers = await self._team.sweep(request, etas, known)
+        return answers, known
+
+    async def judged(self, text: Text) -> Judged:
+        """What all models and the head say of a text's targets, as `Team.judged` has it."""
+        self._base_metrics.follow(self._base)
+        async with self._room_to_score[BASE]:
+            return await self._team.judged(text)
 
     async def stream(self, request: AnswerRequest) -> AsyncIterator[Chunk]:
         """The tokens of an answer as they are written, the first at once; to be called as a stream.
@@ -108,7 +126,7 @@ class Router:
     async def origin(self, member: str) -> tuple[str, str]:
         """Revision and dtype of a member's weights. Raises ColllmError for one that is not there."""
         author = self._spec.author_of(member)
-        config = self._spec.members[member]
+        config = self._spec.models[member]
         revision = self._experts[author - 1].revision.remote() if author else None
         return (await revision if revision else self._spec.trained.base_revision), config.dtype
 

@@ -14,7 +14,7 @@ from upath import UPath
 
 from colllm_ray.config import Collaboration
 from colllm_ray.data.tokenizer import load_tokenizer
-from colllm_ray.deferral.calibration import base_alone, calibrate
+from colllm_ray.deferral.calibration import base_alone, calibrate_on_text
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import BESIDE, HEAD, TrainedCollaboration
 from colllm_ray.engine.weights import weights_dtype
@@ -85,7 +85,7 @@ class _Stage:
     def save_with_frozen_base(self, head: DeferralHead, folder: UPath) -> None:
         with torch.no_grad():
             scores = torch.cat([head(features) for features in self.validation.features.split(VALIDATION_BATCH)])
-        calibration = calibrate(scores, self.validation.top1, self.validation.example)
+        calibration = calibrate_on_text(scores, self.validation.top1, self.validation.example)
         TrainedCollaboration(self.collaboration, head, calibration, self._base_revision).save(folder)
 
     def train_base(self, head: DeferralHead, folder: UPath) -> None:
@@ -110,7 +110,7 @@ class _Stage:
             if training.objective == "finetune":
                 calibration = base_alone(top1, self.validation.example)
             else:
-                calibration = calibrate(result.validated.scores, top1, self.validation.example)
+                calibration = calibrate_on_text(result.validated.scores, top1, self.validation.example)
             revision = BESIDE if training.mode == "full" else f"{self._base_revision}+{BESIDE}"
             TrainedCollaboration(self.collaboration, result.head, calibration, revision).save(folder, result.weights)
 

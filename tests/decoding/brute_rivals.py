@@ -24,7 +24,8 @@ class Plain:
 
     @torch.no_grad()
     def p(self, k: int, text: Sequence[int]) -> Tensor:
-        return self._models[k](torch.tensor([list(text)])).logits[0, -1].double().softmax(-1)
+        logits: Tensor = self._models[k](torch.tensor([list(text)])).logits[0, -1]
+        return logits.double().softmax(-1)
 
     @torch.no_grad()
     def who(self, text: Sequence[int]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.lab.collaboration import SHIPPED
 from tests.oracles import brute_force_answer, brute_force_next, load_all
 
 QUESTION = [{"role": "user", "content": "What is a^3 * a^2 if a = 5?"}]
@@ -158,7 +160,7 @@ def test_a_threshold_decides_who_writes(threshold: float, authors: set[str], cha
     assert {token["model"] for token in trace} <= authors
 
 
-def test_a_budget_is_a_threshold(chat: Callable[..., Any], trained_lab: TrainedCollaboration, url: str) -> None:
+def test_a_budget_begins_as_a_threshold(chat: Callable[..., Any], trained_lab: TrainedCollaboration, url: str) -> None:
     eta = trained_lab.calibration.threshold_for(0.4)
     one, other = (chat(colllm=how, max_tokens=20) for how in ({"budget": 0.4}, {"threshold": eta}))
     assert [t["model"] for t in one["choices"][0]["colllm"]["trace"]] == [
@@ -167,6 +169,18 @@ def test_a_budget_is_a_threshold(chat: Callable[..., Any], trained_lab: TrainedC
     described = httpx.get(f"{url}/v1/colllm").json()
     assert described["threshold"] == trained_lab.calibration.threshold
     assert {budget["share"]: budget["threshold"] for budget in described["budgets"]}[0.4] == pytest.approx(eta)
+
+
+def test_a_budget_is_kept(ask: Callable[..., Any]) -> None:
+    """Over answers to all kinds of questions, within two points of the share that was asked for."""
+    questions = [json.loads(line)["messages"][:1] for line in (SHIPPED / "test.jsonl").read_text().splitlines()]
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(
+            lambda question: ask("/v1/chat/completions", messages=question, max_tokens=40, colllm={"budget": 0.1}),
+            questions,
+        )
+        models = [token["model"] for answer in answers for token in answer["choices"][0]["colllm"]["trace"]]
+    assert 0.08 <= sum(model != "base" for model in models) / len(models) <= 0.12
 
 
 def test_only_allowed_experts_write(chat: Callable[..., Any], trained_lab: TrainedCollaboration) -> None:

@@ -25,6 +25,7 @@ from colllm_ray.serving.api.answer_text import AnswerText, Piece
 from colllm_ray.serving.api.answers import Reason
 from colllm_ray.serving.api.attribution import Tracer
 from colllm_ray.serving.api.bill import Bill
+from colllm_ray.serving.api.budgets import Budgets
 from colllm_ray.serving.api.errors import ApiError
 from colllm_ray.serving.api.lasting import lasting, lasting_answer
 from colllm_ray.serving.api.requests import AnswerFields, ChatMessage, Extension
@@ -72,6 +73,7 @@ class Door:
         self.tokenizer = tokenizer
         self.texts = TokenTexts(tokenizer)
         self.created = int(time.time())
+        self._budgets = Budgets(spec.trained.calibration)
         self._longest_token = max(map(len, tokenizer.get_vocab()))
         self.admission = Admission(config.max_answers, config.max_waiting, metrics.saw_waiting)
         self._router = router
@@ -165,7 +167,28 @@ class Door:
     ) -> AsyncGenerator[tuple[int, Part], None]:
         """The `n` answers to each of the requests, numbered in this order. Raises ColllmError."""
         answers = [replace(request, sampling=sampling) for request in requests for sampling in fields.samplings]
-        return merged([self._write(one, fields.stops, bill, deadline, i) for i, one in enumerate(answers)])
+        budget = fields.colllm.budget
+        return merged(
+            [
+                self._write(one, fields.stops, bill, deadline, i)
+                if budget is None
+                else self._keeping_to(budget, self._write(one, fields.stops, bill, deadline, i))
+                for i, one in enumerate(answers)
+            ]
+        )
+
+    async def _keeping_to(self, budget: float, answer: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
+        """The answer, whose deferrals count for those that begin later, also where it is broken off."""
+        tokens = deferrals = 0
+        self._budgets.begin(budget)
+        try:
+            async with aclosing(answer) as parts:
+                async for part in parts:
+                    tokens += len(part.pieces)
+                    deferrals += sum(piece.written.author > 0 for piece in part.pieces)
+                    yield part
+        finally:
+            self._budgets.end(budget, tokens, deferrals)
 
     async def _write(
         self, request: AnswerRequest, stops: Sequence[str], bill: Bill, deadline: Deadline, answer: int
@@ -235,6 +258,6 @@ class Door:
         if ours.budget is None:
             return ours.threshold
         try:
-            return self.spec.trained.calibration.threshold_for(ours.budget)
+            return self._budgets.eta(ours.budget)
         except ColllmError as error:
             raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="colllm.budget", code="invalid_value") from error

@@ -1,0 +1,3 @@
+from colllm_ray.cli import main
+
+main()
