@@ -1,4 +1,4 @@
-"""Who is right, who writes what: ray job submit --working-dir . -- python jobs/evaluate.py COLLABORATION --data URI"""
+"""Who is right, at what price: ray job submit --working-dir . -- python jobs/evaluate.py COLLABORATION --task YAML"""
 
 from colllm_ray.cli import main
 

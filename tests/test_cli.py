@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ def test_help_names_every_stage() -> None:
     status, output = run_colllm("--help")
     assert status == 0
     for command in ("score", "train", "calibrate", "evaluate", "serve", "ask", "demo", "lab"):
-        assert f"\n    {command} " in output
+        assert re.search(rf"\n    {command}\s", output)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -10,6 +10,12 @@ from colllm_ray import __version__
 from colllm_ray.cli import commands
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _named(text: str) -> tuple[str, str]:
     name, equals, folder = text.partition("=")
     if not (name and equals and folder):
@@ -61,10 +67,10 @@ def parser() -> argparse.ArgumentParser:
     data = calibrate.add_mutually_exclusive_group()
     data.add_argument("--data", help="file with validation rows, path or URI (default: those of the training)")
     data.add_argument("--task", metavar="YAML", help="or a task, whose metric counts")
-    calibrate.add_argument("--steps", type=int, default=20, help="shares of tokens that are tried (%(default)s)")
+    calibrate.add_argument("--steps", type=_count, default=20, help="shares of tokens that are tried (%(default)s)")
 
     evaluate = command(
-        "evaluate", "each model alone, the collaboration, rivals: how good, how dear", commands.do_evaluate, on_ray
+        "evaluate", "the collaboration, each model alone, rivals: how good, at what price", commands.do_evaluate, on_ray
     )
     evaluate.add_argument("collaboration", metavar="RUN/collaboration")
     data = evaluate.add_mutually_exclusive_group(required=True)

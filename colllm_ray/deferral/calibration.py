@@ -66,14 +66,12 @@ class Calibration:
         return points[below] + part * (points[above] - points[below])
 
 
-def choose(candidates: Sequence[Candidate], metric: str) -> Calibration:
-    """The calibration whose threshold has the highest quality, then token accuracy.
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
+    """The one of the highest quality, thresholds falling.
 
-    Of several equal ones it is the one in the middle, which is furthest from where things change. Candidates in the
-    order of falling thresholds.
+    Of several equal ones it is the one in the middle, which is furthest from where things change.
     """
-    quality = [(one.quality, one.token_accuracy or 0.0) for one in candidates]
-    return Calibration(candidates[_middle_of_the_best(quality)].threshold, tuple(candidates), metric)
+    return candidates[_middle_of_the_best([(one.quality, 0.0) for one in candidates])]
 
 
 def thresholds_at_shares(p_defer: Tensor, steps: int) -> list[float]:

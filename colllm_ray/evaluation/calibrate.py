@@ -13,7 +13,7 @@ from colllm_ray.decoding.known import Known
 from colllm_ray.decoding.rivals.choosing import EntropyThreshold
 from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
-from colllm_ray.deferral.calibration import Calibration, Candidate, choose, thresholds_at_shares
+from colllm_ray.deferral.calibration import Calibration, Candidate, best_of, thresholds_at_shares
 from colllm_ray.deferral.trained import TrainedCollaboration, write_calibration
 from colllm_ray.errors import ColllmError
 from colllm_ray.evaluation.answered import Marker
@@ -125,6 +125,16 @@ class Sweep:
         """What each threshold gives on the questions that were decoded at it, thresholds falling."""
         return [self._candidate(eta, list(self._decoded[eta].values())) for eta in sorted(self._decoded, reverse=True)]
 
+    @property
+    def finalists(self) -> list[Candidate]:
+        """Those that were decoded on all questions: only they can be chosen."""
+        return [one for one in self.candidates() if one.questions == len(self.all)]
+
+    @property
+    def best(self) -> float:
+        """The threshold of the highest quality."""
+        return best_of(self.finalists).threshold
+
     def timed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """With the mean seconds of an answer of those on the front, which stay there if that leaves them the best.
 
@@ -176,13 +186,13 @@ def calibrate(
     now = examiner.spec.trained.calibration.threshold if rule is None else 1.0
     d = torch.tensor(sweep.uncertainties(now), dtype=torch.double)
     _race(sweep, {now, *thresholds_at_shares(d, steps)})
-    below, above = _beside(choose(sweep.candidates(), task.metric))
+    below, above = _beside(sweep.best, sweep.candidates())
     _race(sweep, {eta for eta in thresholds_at_shares(d, FINE_STEPS) if below < eta < above})
-    candidates = sweep.candidates()
-    candidates = [replace(one, on_front=one in front(candidates)) for one in candidates]
+    best = front(sweep.finalists)
+    candidates = [replace(one, on_front=one in best) for one in sweep.candidates()]
     if rule is None:
         candidates = sweep.timed(candidates)
-    return Calibrated(choose(candidates, task.metric), sweep.passes, sweep.full_passes)
+    return Calibrated(Calibration(sweep.best, tuple(candidates), task.metric), sweep.passes, sweep.full_passes)
 
 
 def calibrate_folder(trained: TrainedCollaboration, folder: Where, task: Task, steps: int = STEPS) -> Calibrated:
@@ -226,13 +236,11 @@ def _race(sweep: Sweep, etas: Set[float]) -> None:
         sweep.decode(sorted(etas - beaten, reverse=True), rest)
 
 
-def _beside(calibration: Calibration) -> tuple[float, float]:
-    """The candidates' thresholds below and above the chosen one."""
-    etas = [one.threshold for one in calibration.candidates]
-    return (
-        max((eta for eta in etas if eta < calibration.threshold), default=0.0),
-        min((eta for eta in etas if eta > calibration.threshold), default=1.0),
-    )
+def _beside(eta: float, candidates: Sequence[Candidate]) -> tuple[float, float]:
+    """The candidates' thresholds below and above this one."""
+    below = [one.threshold for one in candidates if one.threshold < eta]
+    above = [one.threshold for one in candidates if one.threshold > eta]
+    return max(below, default=0.0), min(above, default=1.0)
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:

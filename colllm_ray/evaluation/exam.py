@@ -42,6 +42,7 @@ ANSWERS = pa.schema(
         "part_s": pa.float64(),  # of the part that the row belongs to
     }
 )
+UNCERTAINTY = pa.schema({"threshold": pa.float64()})
 # A list for each target token.
 JUDGED = pa.schema(
     {
@@ -113,7 +114,14 @@ class Exam:
             raise ColllmError("entropy: its threshold is chosen on validation data; name them with --validation")
         task = self._task.model_copy(update={"data": validation})
         questions = questions_of(self._examiner, task)
-        return calibrate(self._examiner, task, questions, rule=EntropyThreshold(1.0)).calibration.threshold
+
+        def make(_: range) -> list[Row]:
+            rule = EntropyThreshold(1.0)
+            return [{"threshold": calibrate(self._examiner, task, questions, rule=rule).calibration.threshold}]
+
+        kept = Kept.of(self._folder, "uncertainty", (self._identity, task, questions), UNCERTAINTY)
+        threshold: float = kept.rows(1, make)[0]["threshold"]
+        return threshold
 
     def _answered(self, method: Method) -> tuple[list[Reply], float]:
         """Replies to all questions, and the seconds that they took."""

@@ -25,7 +25,7 @@ def results_table(evaluation: Evaluation) -> Table:
     by_domain, columns = evaluation.by_domain, _columns(evaluation)
     table = Table(title=f"{evaluation.name}, {evaluation.task}: {len(evaluation.answered)} questions")
     for heading in ("method", f"{evaluation.metric}, %", *by_domain, *columns):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap="," not in heading)
     for method, measures in evaluation.overall.items():
         table.add_row(
             method,

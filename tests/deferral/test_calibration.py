@@ -9,8 +9,8 @@ from colllm_ray.deferral.calibration import (
     Calibration,
     Candidate,
     base_alone,
+    best_of,
     calibrate_on_text,
-    choose,
     thresholds_at_shares,
 )
 from colllm_ray.deferral.rule import decide
@@ -93,7 +93,7 @@ def test_a_share_that_falls_with_the_threshold_is_passed_over() -> None:
 def test_the_best_of_decoded_candidates_is_in_the_middle_of_them() -> None:
     qualities = [0.1, 0.9, 0.5, 0.9, 0.9, 0.9, 0.2]
     candidates = [Candidate(i / 10, 1 - i / 10, quality) for i, quality in enumerate(qualities)]
-    assert choose(candidates, "exact").threshold == candidates[4].threshold
+    assert best_of(candidates) == candidates[4]
 
 
 @given(st.lists(st.integers(0, 20).map(lambda i: i / 20), min_size=1, max_size=50), st.integers(1, 20))
