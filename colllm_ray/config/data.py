@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -45,6 +46,17 @@ KINDS_OF_ROW: tuple[frozenset[RowPart], ...] = (
 )
 
 
+def check_templates(columns: Mapping[RowPart, str]) -> None:
+    """Raises ValueError for a text that is no template, or for one in the place of a column."""
+    for part, text in columns.items():
+        try:
+            template = ColumnTemplate.parse(text)
+        except ValueError as error:
+            raise ValueError(f"columns.{part}: {error}") from error
+        if part == "messages" and not template.is_column:
+            raise ValueError(f"columns.messages: {text!r} is a template; only a column's name is right here")
+
+
 class DataConfig(Section):
     """Where the head's data is, and which of its columns are what; `domain` may stand beside each kind of row."""
 
@@ -72,13 +84,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _columns_make_a_row(self) -> DataConfig:
-        for part, text in self.columns.items():
-            try:
-                template = ColumnTemplate.parse(text)
-            except ValueError as error:
-                raise ValueError(f"columns.{part}: {error}") from error
-            if part == "messages" and not template.is_column:
-                raise ValueError(f"columns.messages: {text!r} is a template; only a column's name is right here")
+        check_templates(self.columns)
         parts = set(self.columns) - {"domain"}
         if parts and parts not in KINDS_OF_ROW:
             raise ValueError(

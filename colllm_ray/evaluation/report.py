@@ -6,42 +6,65 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 from markupsafe import Markup
+from rich import box
 from rich.table import Table
+from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.evaluation import charts
-from colllm_ray.evaluation.analysis import Analysis, traces_of
-from colllm_ray.evaluation.answered import COLLABORATION
+from colllm_ray.evaluation.analysis import Analysis, Traces, traces_of
+from colllm_ray.evaluation.answered import COLLABORATION, Answered
 from colllm_ray.evaluation.colours import colour_of
 from colllm_ray.evaluation.measures import Evaluation, Measures
 from colllm_ray.serving.api.answers import TraceToken
 
 EXAMPLES_PER_DOMAIN = 4
+WROTE, FOLDED = "wrote, %", 17  # the column that can be folded, and the room for two models
+LIGHT = 0.18  # the luminance above which black is easier to read than white
 
 
 def results_table(evaluation: Evaluation) -> Table:
-    """A row a method; columns that no method has a value for are left out."""
-    by_domain, columns = evaluation.by_domain, _columns(evaluation)
-    table = Table(title=f"{evaluation.name}, {evaluation.task}: {len(evaluation.answered)} questions")
-    for heading in ("method", f"{evaluation.metric}, %", *by_domain, *columns):
-        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap="," not in heading)
-    for method, measures in evaluation.overall.items():
-        table.add_row(
-            method,
-            f"{_points(measures.quality.mean)} [{_points(measures.quality.low)}, {_points(measures.quality.high)}]",
-            *(_points(of_domain[method].quality.mean) for of_domain in by_domain.values()),
-            *(column.get(method, "") for column in columns.values()),
-            style="bold" if method == COLLABORATION else None,
-        )
+    """A row a method; columns that no method has a value for are left out. Passes by model are in the page alone."""
+    overall, by_domain = evaluation.overall, evaluation.by_domain
+    speeds = {method: evaluation.tokens_per_s(method) for method in overall}
+    columns = {
+        f"{charts.title_of_quality(evaluation.metric)}, %": [_with_interval(one) for one in overall.values()],
+        **{domain: [_points(one.quality.mean) for one in measures.values()] for domain, measures in by_domain.items()},
+        "behind": ["" if one.behind is None else _points(one.behind.mean) for one in overall.values()],
+        "p": ["" if one.behind is None else _p(one.behind.p) for one in overall.values()],
+        "NLL": ["" if one.nll is None else f"{one.nll:.2f}" for one in overall.values()],
+        "calls": ["" if one.expert_calls is None else f"{one.expert_calls:.2f}" for one in overall.values()],
+        "passes": [f"{sum(one.passes.values()):.2f}" if one.passes else "" for one in overall.values()],
+        "tok/s": ["" if speed is None else f"{speed:.0f}" for speed in speeds.values()],
+        WROTE: [_by_model(one.shares) for one in overall.values()],
+    }
+    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+    title = f"{evaluation.name}, {evaluation.task}: {len(evaluation.answered)} questions"
+    # As texts, in which nothing is markup: what domains are called is in the data.
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("method", min_width=max(map(len, overall)))
+    for heading, cells in columns.items():
+        # Where room is short, the last column is folded, and then what is furthest right is cut off.
+        width = max(map(len, (heading, *cells)))
+        if heading == WROTE:
+            table.add_column(Text(heading), min_width=min(width, FOLDED))
+        else:
+            table.add_column(Text(heading), justify="right", min_width=width)
+    for method, *row in zip(overall, *columns.values(), strict=True):
+        table.add_row(*map(Text, (method, *row)), style="bold" if method == COLLABORATION else None)
     table.caption = "in brackets: the 95 % interval; behind: the collaboration, on the same questions"
+    if "calls" in columns:
+        table.caption += (
+            "\nforward passes a token: of experts (calls), of all models (passes); wrote: where several did"
+        )
     return table
 
 
 def calibration_table(calibration: Calibration) -> Table:
     """A row a threshold, the chosen one in bold."""
-    table = Table(title="thresholds")
-    quality = f"{calibration.metric}, %"
+    table = Table(title="thresholds", box=box.SIMPLE_HEAD, show_edge=False)
+    quality = f"{charts.title_of_quality(calibration.metric)}, %"
     for heading in ("threshold", "experts write, %", quality, "questions", "expert calls", "ms an answer", "front"):
         table.add_column(heading, justify="right")
     for one in calibration.candidates:
@@ -55,7 +78,7 @@ def calibration_table(calibration: Calibration) -> Table:
             "*" if one.on_front else "",
             style="bold" if one.threshold == calibration.threshold else None,
         )
-    table.caption = "front: no other threshold is as good and cheaper in one of them"
+    table.caption = "expert calls: an answer; front: no other threshold is as good and cheaper in one of them"
     return table
 
 
@@ -68,67 +91,69 @@ def report_page(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
-    colours = {name: colour_of(author) for author, name in enumerate(evaluation.models)}
-    traces = traces_of(evaluation, tokenizer)
-    analysis = Analysis.of(evaluation, tokenizer) if any(traces) else None
+    environment.filters.update(percent=_percent, points=_points, p=_p)
+    environment.globals.update(ink_on=_ink_on)
+    overall, traces = evaluation.overall, traces_of(evaluation, tokenizer)
+    analysis = Analysis.of(evaluation, traces) if any(traces) else None
     drawn = {
-        "qualities": charts.qualities(evaluation),
-        "curve": charts.deferral_curve(evaluation),
-        "pareto": charts.pareto(evaluation),
+        "qualities": charts.qualities(overall, evaluation.metric),
+        "curve": charts.deferral_curve(evaluation, overall),
+        "pareto": charts.pareto(overall, evaluation.metric),
         "places": analysis and charts.by_place(analysis.places),
         "kinds": analysis and charts.by_kind(analysis.kinds),
     }
     return environment.get_template("report.html").render(
         evaluation=evaluation,
-        overall=evaluation.overall,
-        columns=_columns(evaluation),
-        charts={name: svg and Markup(svg) for name, svg in drawn.items()},  # whose texts matplotlib escapes
+        quality=charts.title_of_quality(evaluation.metric),
+        overall=overall,
+        by_domain=evaluation.by_domain,
+        speeds={method: evaluation.tokens_per_s(method) for method in overall},
+        charts={name: svg and Markup(svg) for name, svg in drawn.items()},  # whose texts Matplotlib escapes
         analysis=analysis,
-        colours=colours,
-        palette=list(colours.values()),
-        examples=[(evaluation.answered[i], traces[i]) for i in _chosen(evaluation, traces)],
+        colours={name: colour_of(author) for author, name in enumerate(evaluation.models)},
+        examples=_examples(evaluation, traces),
         COLLABORATION=COLLABORATION,
     )
 
 
-def _columns(evaluation: Evaluation) -> dict[str, dict[str, str]]:
-    """What else there is to tell of methods, by heading and method."""
-    overall = evaluation.overall
-    columns = {
-        "behind": {name: _behind(one) for name, one in overall.items() if one.behind is not None},
-        "NLL": {name: f"{one.nll:.3f}" for name, one in overall.items() if one.nll is not None},
-        "tokens/s": {name: f"{speed:.0f}" for name in overall if (speed := evaluation.tokens_per_s(name)) is not None},
-        "wrote, %": {name: _by_model(one.shares, 100, "{:.0f}") for name, one in overall.items() if one.shares},
-        "passes a token": {name: _by_model(one.passes, 1, "{:.2f}") for name, one in overall.items() if one.passes},
-    }
-    return {heading: column for heading, column in columns.items() if column}
-
-
-def _behind(measures: Measures) -> str:
-    assert measures.behind is not None, "only those that are compared are told"
-    return f"{_points(measures.behind.mean)} (p {measures.behind.p:.2g})"
-
-
-def _by_model(values: Mapping[str, float], scale: float, form: str) -> str:
-    """Of each model that has any: "base 83, pharma 5"."""
-    return ", ".join(f"{name}\N{NO-BREAK SPACE}{form.format(scale * value)}" for name, value in values.items() if value)
-
-
-def _chosen(evaluation: Evaluation, traces: Sequence[Sequence[TraceToken]]) -> list[int]:
-    """The first few questions of each domain (of all, where rows name none) that have an answer."""
+def _examples(evaluation: Evaluation, traces: Traces) -> list[tuple[Answered, Sequence[TraceToken]]]:
+    """The first few questions of each domain, and of those that name none."""
     counts: dict[str | None, int] = {}
-    chosen = []
-    for i, question in enumerate(evaluation.answered):
+    examples = []
+    for question, trace in zip(evaluation.answered, traces, strict=True):
         counts[question.domain] = counts.get(question.domain, 0) + 1
-        if counts[question.domain] <= EXAMPLES_PER_DOMAIN and traces[i]:
-            chosen.append(i)
-    return chosen
+        if counts[question.domain] <= EXAMPLES_PER_DOMAIN:
+            examples.append((question, trace))
+    return examples
+
+
+def _with_interval(measures: Measures) -> str:
+    quality = measures.quality
+    return f"{_points(quality.mean)} [{_points(quality.low)}, {_points(quality.high)}]"
+
+
+def _by_model(shares: Mapping[str, float]) -> str:
+    """Percents where several have any, as in "base:83 pharma:5": so a line is never broken within one."""
+    percents = {model: round(100 * share) for model, share in shares.items() if share >= 0.005}
+    return " ".join(f"{model}:{percent}" for model, percent in percents.items()) if len(percents) > 1 else ""
+
+
+def _p(p: float) -> str:
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def _points(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    """Of nothing there is no percentage."""
+    return "none" if share is None else f"{_points(share)} %"
+
+
+def _ink_on(colour: str) -> str:
+    """The text colour that is read best on a background "#RRGGBB" (WCAG 2.2, relative luminance)."""
+    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "#111" if luminance > LIGHT else "#fff"

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from colllm_ray.column_template import ColumnTemplate
 from colllm_ray.config import RowPart, Source
-from colllm_ray.config.data import KINDS_OF_ROW
+from colllm_ray.config.data import KINDS_OF_ROW, check_templates
 from colllm_ray.config.places import source_place
 from colllm_ray.config.section import Name, Section
 from colllm_ray.config.section_file import read_section
@@ -59,13 +58,7 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _columns_make_a_question(self) -> Task:
-        for part, text in self.columns.items():
-            try:
-                template = ColumnTemplate.parse(text)
-            except ValueError as error:
-                raise ValueError(f"columns.{part}: {error}") from error
-            if part == "messages" and not template.is_column:
-                raise ValueError(f"columns.messages: {text!r} is a template; only a column's name is right here")
+        check_templates(self.columns)
         parts = set(self.columns) - {"domain"}
         if parts and parts not in KINDS_OF_QUESTION:
             raise ValueError(
@@ -102,11 +95,6 @@ class Task(Section):
     def decodes(self) -> bool:
         """Whether answers are written; else what is judged is how likely given ones are."""
         return self.metric not in ("choice", "perplexity")
-
-    def until_stop(self, text: str) -> str:
-        """What stands before the first of the stop texts."""
-        found = [at for stop in self.stop if (at := text.find(stop)) >= 0]
-        return text[: min(found)] if found else text
 
     @classmethod
     def load(cls, path: Where) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,6 +12,8 @@ from colllm_ray.deferral.calibration import Calibration, Candidate
 from colllm_ray.evaluation.answered import COLLABORATION, Answered, Reply
 from colllm_ray.evaluation.measures import Evaluation
 
+SURE, UNSURE = -0.1, -2.0  # log-probs
+HOSTILE = "<script>alert('$x$')</script>"
 DECODED = tuple(
     Candidate(share, 1 - share, quality, questions=4, expert_calls=10 * share, answer_s=share or None, on_front=True)
     for share, quality in ((0.0, 0.1), (0.2, 0.9), (0.5, 0.4))
@@ -43,9 +46,33 @@ class Maker:
         return Answered("test-00000000", domain, prompt, reference, ids, replies, nll, len(ids))
 
 
+def quiz(tokenizer: PreTrainedTokenizerBase) -> Evaluation:
+    """Four questions of two domains: three answers right, one wrong in a place that is marked; others are all wrong."""
+    maker = Maker(tokenizer)
+    base = maker.reply(0.0, [("the dog", 0, SURE)], (2, 0))
+    right = maker.reply(1.0, [("the quick", 0, SURE), (" fox", 1, SURE)])
+    wrong = maker.reply(0.0, [("the quick", 0, SURE), (" dog", 1, UNSURE)])
+    return evaluation(
+        [
+            maker.question("the quick fox", {COLLABORATION: reply, "base": base, HOSTILE: base}, domain, HOSTILE)
+            for domain, reply in (("a", right), ("b", wrong), ("a", right), ("b", right))
+        ],
+        DECODED,
+    )
+
+
+def judged(tokenizer: PreTrainedTokenizerBase) -> Evaluation:
+    """The same by likelihood: nothing was written."""
+    made = quiz(tokenizer)
+    answered = tuple(
+        replace(one, replies={"base": Reply(0.2), COLLABORATION: Reply(0.4)}, domain=None) for one in made.answered
+    )
+    return replace(made, answered=answered, metric="perplexity", curve=(), seconds={})
+
+
 def evaluation(
-    answered: Sequence[Answered], curve: tuple[Candidate, ...] = (), metric: str = "exact", decoded: bool = True
+    answered: Sequence[Answered], curve: tuple[Candidate, ...] = (), models: tuple[str, ...] = ("base", "one")
 ) -> Evaluation:
-    calibration = Calibration(0.8, DECODED, metric) if decoded else Calibration(0.8, (Candidate(0.2, 0.8, 0.9, 0.9),))
-    seconds = dict.fromkeys(answered[0].replies, 2.0)
-    return Evaluation("team", "quiz", metric, ("base", "one"), tuple(answered), seconds, 16, calibration, curve)
+    """Calibrated by decoding, each method done after two seconds."""
+    calibration, seconds = Calibration(0.8, DECODED), dict.fromkeys(answered[0].replies, 2.0)
+    return Evaluation("team", "quiz", "exact", models, tuple(answered), seconds, 16, calibration, curve)

@@ -1,46 +1,60 @@
-"""What people read of an evaluation, and the counts behind it."""
+"""What people read of an evaluation."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from io import StringIO
 
 import pytest
+from markupsafe import escape
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
-from colllm_ray.evaluation.analysis import Analysis, Share, kind_of
-from colllm_ray.evaluation.answered import COLLABORATION, Reply
-from colllm_ray.evaluation.charts import calibration_chart, deferral_curve
+from colllm_ray.evaluation.answered import COLLABORATION
 from colllm_ray.evaluation.measures import Evaluation
 from colllm_ray.evaluation.report import calibration_table, report_page, results_table
-from tests.evaluation.evaluations import DECODED, Maker, evaluation
+from tests.evaluation.evaluations import DECODED, HOSTILE, SURE, Maker, evaluation, judged, quiz
 
-SURE, UNSURE = -0.1, -2.0  # log-probs
-HOSTILE = "<script>alert('$x$')</script>"
+HEADINGS = [
+    "How good",
+    "Against deferral frequency",
+    "At what price",
+    "Who wrote what",
+    "What to double-check",
+    "Some answers",
+]
 
 
 @pytest.fixture(scope="module")
 def made(tokenizer: PreTrainedTokenizerFast) -> Evaluation:
-    """Two questions of each of two domains: three answers right, one wrong in a place that is marked."""
-    maker = Maker(tokenizer)
-    base = maker.reply(0.0, [("the dog", 0, SURE)], (2, 0))
-    right = maker.reply(1.0, [("the quick", 0, SURE), (" fox", 1, SURE)])
-    wrong = maker.reply(0.0, [("the quick", 0, SURE), (" dog", 1, UNSURE)])
-    return evaluation(
-        [
-            maker.question("the quick fox", {COLLABORATION: reply, "base": base, HOSTILE: base}, domain, HOSTILE)
-            for domain, reply in (("a", right), ("b", wrong), ("a", right), ("b", right))
-        ],
-        DECODED,
-    )
+    return quiz(tokenizer)
 
 
-def shown(table: Table) -> str:
-    console = Console(width=200, file=StringIO())
-    console.print(table)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+@pytest.fixture(scope="module")
+def page(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> str:
+    return report_page(made, tokenizer)
+
+
+def shown(table: Table, width: int = 200) -> list[str]:
+    file = StringIO()
+    Console(width=width, file=file).print(table)
+    return file.getvalue().splitlines()
+
+
+def cells(table: Table, method: str) -> list[str]:
+    (row,) = (line for line in shown(table) if line.startswith(method))
+    return re.split(r"  +| (?!\d+\.\d+\])", row.strip())
+
+
+def headings(page: str) -> list[str]:
+    return re.findall("<h2>(.*)</h2>", page)
+
+
+def read(page: str) -> str:
+    """The text of a page, spaces made one."""
+    return " ".join(re.sub("<[^>]*>", " ", page).split())
 
 
 def test_measures_are_counted_over_questions_and_tokens(made: Evaluation) -> None:
@@ -58,90 +72,113 @@ def test_measures_are_counted_over_questions_and_tokens(made: Evaluation) -> Non
     assert {name: one[COLLABORATION].quality.mean for name, one in made.by_domain.items()} == {"a": 1.0, "b": 0.5}
 
 
-def test_who_wrote_is_told_by_domain_place_and_kind(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
-    maker, analysis = Maker(tokenizer), Analysis.of(made, tokenizer)
-    begin, fox, dog = (len(maker.ids(text)) for text in ("the quick", " fox", " dog"))
-    assert analysis.authors == {"a": [2 * begin, 2 * fox], "b": [2 * begin, fox + dog]}
-    assert analysis.places[:begin] == [Share(0, 4)] * begin
-    assert analysis.places[begin] == Share(4, 4)
-    assert sum(share.whole for share in analysis.kinds.values()) == 4 * begin + 3 * fox + dog
-    assert sum(share.part for share in analysis.kinds.values()) == 3 * fox + dog
+def test_the_table_has_a_row_a_method(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
+    table = results_table(made)
+    ours, base = made.overall[COLLABORATION], made.overall["base"]
+    assert base.behind is not None
+    interval = f"75.0 [{100 * ours.quality.low:.1f}, 100.0]"
+    calls, passes, speed = 4 / ours.tokens, 24 / ours.tokens, ours.tokens / 2
+    one = round(100 * ours.shares["one"])
+    assert cells(table, COLLABORATION) == [
+        COLLABORATION, *interval.split(" ", 1), "100.0", "50.0", "1.00", f"{calls:.2f}", f"{passes:.2f}",
+        f"{speed:.0f}", f"base:{100 - one}", f"one:{one}",
+    ]  # fmt: skip
+    assert cells(table, "base")[3:7] == ["0.0", "0.0", "75.0", f"{base.behind.p:.3f}".removeprefix("0")]
+    assert any(line.startswith(HOSTILE) for line in shown(table))
+    likelihood = shown(results_table(judged(tokenizer)))
+    assert "1 / perplexity, %" in "".join(likelihood)
+    for heading in ("calls", "passes", "tok/s", "wrote"):
+        assert heading not in "".join(likelihood)
 
 
-def test_marks_are_wrong_as_often_as_they_are(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
-    maker, analysis = Maker(tokenizer), Analysis.of(made, tokenizer)
-    dog, right = len(maker.ids(" dog")), len(maker.ids("the quick fox"))
-    assert analysis.marks is not None
-    assert analysis.marks.marked.whole == dog
-    assert analysis.marks.marked.part >= 1
-    assert analysis.marks.unmarked == Share(0, 3 * right + len(maker.ids("the quick")))
-    assert analysis.marks.spans == Share(1, 1)
-    assert (analysis.marks.answers_with, analysis.marks.answers_without) == (Share(0.0, 1), Share(3.0, 3))
-    unknown = replace(made, answered=tuple(replace(one, completion=None) for one in made.answered))
-    assert Analysis.of(unknown, tokenizer).marks is None
+def test_twenty_methods_fit_into_a_terminal(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
+    reply = Maker(tokenizer).reply(1.0, [("the quick", 0, SURE), (" fox", 1, SURE)])
+    names = [f"proxy:pharma:finetuned{i:02}" for i in range(20)]
+    answered = tuple(
+        replace(one, domain="[bold]a", replies={**dict.fromkeys(names, reply), **one.replies}) for one in made.answered
+    )
+    many = replace(made, answered=answered, seconds=dict.fromkeys(answered[0].replies, 1.0))
+    lines = shown(results_table(many), 120)
+    assert all("base:" in line for line in lines if line.startswith("proxy"))
+    assert "[bold]a" in lines[1]
+    assert "…" not in "".join(lines)
+    narrow = shown(results_table(many), 60)
+    assert [line[:50] for line in narrow if line.startswith("proxy")] == [
+        line[:50] for line in lines if line.startswith("proxy")
+    ]
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        (" fox", "word, begun"),
-        ("Two", "word, begun"),
-        ("umab", "word, inside"),
-        (" 24", "number"),
-        ("000", "number"),
-        (",", "punctuation"),
-        ("\n", "space"),
-        ("", "end"),
-    ],
-)
-def test_kinds_of_tokens(text: str, kind: str) -> None:
-    assert kind_of(text) == kind
+def test_thresholds_are_told_with_their_costs(made: Evaluation) -> None:
+    lines = [line.split() for line in shown(calibration_table(made.calibration))]
+    assert ["0.8", "20.0", "90.0", "4", "2.00", "200.0", "*"] in lines
+    assert ["1", "0.0", "10.0", "4", "0.00", "*"] in lines
 
 
-def test_the_page_shows_all_and_needs_nothing_else(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
-    page = report_page(made, tokenizer)
-    for word in ("http", "src=", "<script", "None", "nan"):
+def test_the_page_shows_all_and_needs_nothing_else(page: str) -> None:
+    for word in ("http", "src=", "<script", "None", "nan", "undefined"):
         assert word not in page
-    assert page.count("<svg") == 5
+    assert headings(page) == HEADINGS
+    assert page.count("<svg") == page.count("<figure>") == page.count("<figcaption>") == page.count("aria-label=") - 3
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert "4 questions of quiz" in page
+    assert "75.0 %" in page
+
+
+def test_what_data_say_is_shown_and_not_run(page: str) -> None:
+    assert page.count(f'<p class="soft prompt">{escape(HOSTILE)}</p>') == 4
+    assert f'<th scope="row">{escape(HOSTILE)}</th>' in page
+
+
+def test_answers_are_coloured_and_marked(page: str) -> None:
     assert page.count('class="answer"') == 4
-    assert 'title="one, p_defer 0.90, unsure"' in page
-    for heading in (
-        "How good",
-        "Against deferral frequency",
-        "At what price",
-        "Who wrote what",
-        "What to double-check",
-    ):
-        assert f"<h2>{heading}</h2>" in page
+    assert page.count('class="expert doubt"') == page.count('title="one, p_defer 0.90, unsure"') > 0
+    assert page.count("right; the reference: the quick fox") == 3
+    assert page.count("wrong; the reference: the quick fox") == 1
+    assert page.count("the base alone: the dog") == 4
+
+
+def test_answers_are_a_few_of_each_domain(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
+    many = report_page(replace(made, answered=made.answered * 3), tokenizer)
+    assert many.count('class="answer"') == 8
+    answered = tuple(replace(one, domain=None) for one in made.answered * 3)
+    assert report_page(replace(made, answered=answered), tokenizer).count('class="answer"') == 4
+
+
+def test_marks_are_told_in_a_sentence(made: Evaluation, page: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    assert "Of the marked tokens " in read(page)
+    assert "of the others 0.0 %." in read(page)
+    assert "answers with marks 1 0.0 % answers without 3 100.0 %" in read(page)
+    unknown = tuple(replace(one, completion=None) for one in made.answered)
+    without = read(report_page(replace(made, answered=unknown), tokenizer))
+    assert "marked tokens" not in without
+    assert "answers with marks 1 0.0 %" in without
+    right = made.answered[:1]
+    unmarked = read(report_page(replace(made, answered=right), tokenizer))
+    assert "No token is marked; of all 0.0 % are wrong." in unmarked
+    assert "answers with marks 0 none" in unmarked
 
 
 def test_what_there_is_nothing_of_is_left_out(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
-    judged = tuple(
-        replace(one, replies={"base": Reply(0.2), COLLABORATION: Reply(0.4)}, domain=None) for one in made.answered
+    likelihood = report_page(judged(tokenizer), tokenizer)
+    assert headings(likelihood) == HEADINGS[:1]
+    assert "the quality is 1 / perplexity" in likelihood
+    assert "40.0 %" in likelihood
+    uncalibrated = replace(made.calibration, candidates=DECODED[:1])
+    assert headings(report_page(replace(made, curve=(), calibration=uncalibrated), tokenizer)) == [
+        heading for heading in HEADINGS if heading != "Against deferral frequency"
+    ]
+    alone = tuple(replace(one, replies={COLLABORATION: one.replies[COLLABORATION]}) for one in made.answered)
+    without_others = report_page(replace(made, answered=alone), tokenizer)
+    assert "Behind" not in without_others
+    assert "the base alone" not in without_others
+
+
+def test_an_answer_may_be_empty(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
+    maker = Maker(tokenizer)
+    answered = [maker.question("x", {COLLABORATION: maker.reply(0.0, [], (1, 0))}), *made.answered[:1]]
+    page = report_page(
+        evaluation([replace(one, replies={COLLABORATION: one.replies[COLLABORATION]}) for one in answered]), tokenizer
     )
-    likelihood = replace(made, answered=judged, metric="perplexity", curve=(), seconds={})
-    likelihood = replace(likelihood, calibration=evaluation(judged, decoded=False).calibration)
-    page = report_page(likelihood, tokenizer)
-    assert page.count("<svg") == 1
-    assert "1 / perplexity" in page
-    assert "Who wrote what</h2>" not in page
-    assert deferral_curve(likelihood) is None
-    table = shown(results_table(likelihood))
-    assert "40.0 [40.0, 40.0]" in table
-    assert "tokens/s" not in table
-
-
-def test_tables_are_for_terminals(made: Evaluation) -> None:
-    table = shown(results_table(made))
-    for cell in ("75.0 [", "75.0 (p ", "1.000", "base\N{NO-BREAK SPACE}100"):
-        assert cell in table
-    thresholds = shown(calibration_table(made.calibration))
-    assert "0.8 │             20.0 │     90.0 │         4 │         2.00 │        200.0 │     *" in thresholds
-
-
-def test_figures_are_the_same_each_time_and_take_the_pages_ink(made: Evaluation) -> None:
-    one, other = calibration_chart(made.calibration), calibration_chart(made.calibration)
-    assert one == other
-    assert one.startswith("<svg")
-    assert "currentColor" in one
-    assert "http" not in one
+    assert page.count('class="answer"') == 2
+    assert "without a domain" in page

@@ -64,12 +64,6 @@ def test_answers_are_written_but_for_two_metrics(tmp_path: Path) -> None:
     assert not load({**GSM8K, "metric": "perplexity"}, tmp_path).decodes
 
 
-def test_an_answer_ends_before_the_first_stop_text() -> None:
-    task = Task(name="a", data="b", stop=("\n\n", "Q:"))
-    assert task.until_stop("18 Q: and\n\nmore") == "18 "
-    assert task.until_stop("18") == "18"
-
-
 @pytest.mark.parametrize(
     ("task", "change", "message"),
     [

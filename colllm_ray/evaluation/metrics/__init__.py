@@ -6,6 +6,8 @@ tokenizer; `choice` and `perplexity`, which are judged by likelihoods, are measu
 
 from __future__ import annotations
 
+from functools import cache
+
 from colllm_ray.evaluation.metrics.exact import Exact
 from colllm_ray.evaluation.metrics.factoid import Factoid
 from colllm_ray.evaluation.metrics.item_list import ItemList
@@ -29,4 +31,9 @@ def metric_of(task: Task) -> Metric:
     """What judges the answers of a task. Raises ColllmError where the package that it needs is missing."""
     if not task.decodes:
         raise ValueError(f"{task.name}: has no answers to judge by {task.metric}")
-    return METRICS[task.metric]()
+    return _metric(task.metric)
+
+
+@cache  # one process of Math-Verify for all methods
+def _metric(name: MetricName) -> Metric:
+    return METRICS[name]()
