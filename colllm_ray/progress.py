@@ -5,7 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+LOG_WIDTH = 160  # characters
 LOG_STEPS = 10  # lines that a task writes in a log, at most
+
+
+def results_console() -> Console:
+    """What results are printed on; in a log there is room for wide tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
 
 
 def progress_bars() -> Progress:

@@ -49,15 +49,14 @@ def do_calibrate(args: argparse.Namespace) -> None:
 
     task = Task.load(args.task) if args.task else Task.of(args.data or trained.collaboration.data.validation)
 
-    from rich.console import Console
-
     from colllm_ray.evaluation.calibrate import calibrate_folder
     from colllm_ray.evaluation.report import calibration_table
+    from colllm_ray.progress import results_console
     from colllm_ray.ray_session import ray_session
 
     with ray_session(args.address, trained.collaboration):
         calibrated = calibrate_folder(trained, args.collaboration, task, args.steps)
-    console = Console()
+    console = results_console()
     console.print(calibration_table(calibrated.calibration))
     console.print(
         f"threshold {calibrated.calibration.threshold:.6g}; found in {calibrated.passes} forward passes, "
@@ -74,17 +73,16 @@ def do_evaluate(args: argparse.Namespace) -> None:
 
     tasks = [Task.load(path) for path in args.task or ()] or [Task.of(args.data)]
 
-    from rich.console import Console
-
     from colllm_ray.evaluation.compared import Compared
     from colllm_ray.evaluation.evaluate import evaluate
     from colllm_ray.evaluation.report import results_table
+    from colllm_ray.progress import results_console
     from colllm_ray.ray_session import ray_session
     from colllm_ray.storage import location
 
     compared = Compared.of(trained, dict(args.also or ()))
     out = location(args.collaboration).parent / "evaluation" if args.out is None else location(args.out)
-    console = Console()
+    console = results_console()
     with ray_session(args.address, trained.collaboration.with_guests(compared.guests)):
         for evaluation in evaluate(trained, tasks, args.methods, out, compared, args.validation, args.curve):
             console.print(results_table(evaluation))

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from colllm_ray.deferral.calibration import Calibration, Candidate
 from colllm_ray.evaluation.answered import COLLABORATION, Answered
@@ -54,7 +55,7 @@ class Evaluation:
         names = list(self.answered[0].replies)
         return (*(name for name in names if name != COLLABORATION), COLLABORATION)
 
-    @property
+    @cached_property
     def overall(self) -> dict[str, Measures]:
         """By method."""
         return self._measured(self.answered)
@@ -64,7 +65,7 @@ class Evaluation:
         """Those that rows name, in order of first appearance."""
         return tuple(dict.fromkeys(q.domain for q in self.answered if q.domain is not None))
 
-    @property
+    @cached_property
     def by_domain(self) -> dict[str, dict[str, Measures]]:
         """By domain, then by method."""
         return {

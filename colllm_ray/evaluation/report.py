@@ -20,12 +20,13 @@ from colllm_ray.evaluation.measures import Evaluation, Measures
 from colllm_ray.serving.api.answers import TraceToken
 
 EXAMPLES_PER_DOMAIN = 4
-WROTE, FOLDED = "wrote, %", 17  # the column that can be folded, and the room for two models
+WROTE, PASSES = "wrote, %", "passes"  # columns that can be folded,
+FOLDED = 17  # so that there is room for two models
 LIGHT = 0.18  # the luminance above which black is easier to read than white
 
 
 def results_table(evaluation: Evaluation) -> Table:
-    """A row a method; columns that no method has a value for are left out. Passes by model are in the page alone."""
+    """A row a method; columns that no method has a value for are left out."""
     overall, by_domain = evaluation.overall, evaluation.by_domain
     speeds = {method: evaluation.tokens_per_s(method) for method in overall}
     columns = {
@@ -35,9 +36,10 @@ def results_table(evaluation: Evaluation) -> Table:
         "p": ["" if one.behind is None else _p(one.behind.p) for one in overall.values()],
         "NLL": ["" if one.nll is None else f"{one.nll:.2f}" for one in overall.values()],
         "calls": ["" if one.expert_calls is None else f"{one.expert_calls:.2f}" for one in overall.values()],
-        "passes": [f"{sum(one.passes.values()):.2f}" if one.passes else "" for one in overall.values()],
         "tok/s": ["" if speed is None else f"{speed:.0f}" for speed in speeds.values()],
-        WROTE: [_by_model(one.shares) for one in overall.values()],
+        WROTE: [
+            _by_model({name: 100 * share for name, share in one.shares.items()}, "{:.0f}") for one in overall.values()
+        ],
     }
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
     title = f"{evaluation.name}, {evaluation.task}: {len(evaluation.answered)} questions"
@@ -45,9 +47,9 @@ def results_table(evaluation: Evaluation) -> Table:
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("method", min_width=max(map(len, overall)))
     for heading, cells in columns.items():
-        # Where room is short, the last column is folded, and then what is furthest right is cut off.
+        # Where room is short, the last columns are folded, and then what is furthest right is cut off.
         width = max(map(len, (heading, *cells)))
-        if heading == WROTE:
+        if heading in (WROTE, PASSES):
             table.add_column(Text(heading), min_width=min(width, FOLDED))
         else:
             table.add_column(Text(heading), justify="right", min_width=width)
@@ -55,9 +57,7 @@ def results_table(evaluation: Evaluation) -> Table:
         table.add_row(*map(Text, (method, *row)), style="bold" if method == COLLABORATION else None)
     table.caption = "in brackets: the 95 % interval; behind: the collaboration, on the same questions"
     if "calls" in columns:
-        table.caption += (
-            "\nforward passes a token: of experts (calls), of all models (passes); wrote: where several did"
-        )
+        table.caption += "\nforward passes a token: of all experts (calls), of each model (passes)"
     return table
 
 
@@ -132,10 +132,14 @@ def _with_interval(measures: Measures) -> str:
     return f"{_points(quality.mean)} [{_points(quality.low)}, {_points(quality.high)}]"
 
 
-def _by_model(shares: Mapping[str, float]) -> str:
-    """Percents where several have any, as in "base:83 pharma:5": so a line is never broken within one."""
-    percents = {model: round(100 * share) for model, share in shares.items() if share >= 0.005}
-    return " ".join(f"{model}:{percent}" for model, percent in percents.items()) if len(percents) > 1 else ""
+def _percents(shares: Mapping[str, float]) -> dict[str, float]:
+    return {name: 100 * share for name, share in shares.items()}
+
+
+def _by_model(values: Mapping[str, float], form: str) -> str:
+    """Of the models that have any, as in "base:83 pharma:5": so a line is never broken within one."""
+    told = {model: form.format(value) for model, value in values.items()}
+    return " ".join(f"{model}:{text}" for model, text in told.items() if float(text) > 0)
 
 
 def _p(p: float) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from colllm_ray.config import Collaboration
 from colllm_ray.evaluation.calibrate import calibrate_running
 from colllm_ray.evaluation.compared import Compared
@@ -16,6 +14,7 @@ from colllm_ray.evaluation.report import results_table
 from colllm_ray.evaluation.task import Task
 from colllm_ray.lab.collaboration import SHIPPED, lab_config
 from colllm_ray.lab.finetuned_base import NAME, finetuned_base
+from colllm_ray.progress import results_console
 from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from colllm_ray.storage import location
@@ -26,7 +25,7 @@ RIVALS = ("random", "surest", "average")
 
 def demo(out: Path, address: str | None) -> None:
     """Scores, trains, serves, calibrates and evaluates the lab; writes OUT/report.html and measures beside it."""
-    console = Console()
+    console = results_console()
     collaboration = Collaboration.load(lab_config())
     with ray_session(address, collaboration):
         console.rule("1/5  score: every model reads the training data")

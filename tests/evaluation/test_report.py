@@ -77,11 +77,11 @@ def test_the_table_has_a_row_a_method(made: Evaluation, tokenizer: PreTrainedTok
     ours, base = made.overall[COLLABORATION], made.overall["base"]
     assert base.behind is not None
     interval = f"75.0 [{100 * ours.quality.low:.1f}, 100.0]"
-    calls, passes, speed = 4 / ours.tokens, 24 / ours.tokens, ours.tokens / 2
+    calls, base_passes, speed = 4 / ours.tokens, 20 / ours.tokens, ours.tokens / 2
     one = round(100 * ours.shares["one"])
     assert cells(table, COLLABORATION) == [
-        COLLABORATION, *interval.split(" ", 1), "100.0", "50.0", "1.00", f"{calls:.2f}", f"{passes:.2f}",
-        f"{speed:.0f}", f"base:{100 - one}", f"one:{one}",
+        COLLABORATION, *interval.split(" ", 1), "100.0", "50.0", "1.00", f"{calls:.2f}", f"{speed:.0f}",
+        f"base:{100 - one}", f"one:{one}", f"base:{base_passes:.2f}", f"one:{calls:.2f}",
     ]  # fmt: skip
     assert cells(table, "base")[3:7] == ["0.0", "0.0", "75.0", f"{base.behind.p:.3f}".removeprefix("0")]
     assert any(line.startswith(HOSTILE) for line in shown(table))
