@@ -37,9 +37,8 @@ def results_table(evaluation: Evaluation) -> Table:
         "NLL": ["" if one.nll is None else f"{one.nll:.2f}" for one in overall.values()],
         "calls": ["" if one.expert_calls is None else f"{one.expert_calls:.2f}" for one in overall.values()],
         "tok/s": ["" if speed is None else f"{speed:.0f}" for speed in speeds.values()],
-        WROTE: [
-            _by_model({name: 100 * share for name, share in one.shares.items()}, "{:.0f}") for one in overall.values()
-        ],
+        WROTE: [_by_model(_percents(one.shares), "{:.0f}") for one in overall.values()],
+        PASSES: [_by_model(one.passes, "{:.2f}") for one in overall.values()],
     }
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
     title = f"{evaluation.name}, {evaluation.task}: {len(evaluation.answered)} questions"
