@@ -86,7 +86,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
     with ray_session(args.address, trained.collaboration.with_guests(compared.guests)):
         for evaluation in evaluate(trained, tasks, args.methods, out, compared, args.validation, args.curve):
             console.print(results_table(evaluation))
-            console.print(f"report: {out / evaluation.task / 'report.html'}")
+            console.print(f"report: {out / evaluation.task / 'report.html'}", soft_wrap=True)
 
 
 def do_serve(args: argparse.Namespace) -> None:

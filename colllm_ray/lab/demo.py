@@ -41,4 +41,4 @@ def demo(out: Path, address: str | None) -> None:
             task = Task.of(str(SHIPPED / "test.jsonl"))
             evaluation = examined(examiner, task, (ALONE, *RIVALS), location(out), compared, with_curve=True)
     console.print(results_table(evaluation))
-    console.print(f"report: {(out / 'report.html').resolve()}")
+    console.print(f"report: {(out / 'report.html').resolve()}", soft_wrap=True)
