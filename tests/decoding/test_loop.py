@@ -146,7 +146,7 @@ def test_an_answer_may_fill_the_context(model_folder: ModelFolder) -> None:
 
 def test_a_head_of_another_width_is_refused(model_folder: ModelFolder) -> None:
     trained = random_collaboration(model_folder, "llama", ["mistral"])
-    with pytest.raises(ColllmError, match="width 32, the head is for 31"):
+    with pytest.raises(ColllmError, match="width 32 and 1 experts, a head is for 31"):
         Team.in_process(replace(trained, head=DeferralHead(31, 1)))
 
 
