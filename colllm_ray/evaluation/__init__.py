@@ -1,4 +1,5 @@
-"""Does collaboration help? Answers and log-likelihoods on held-out data, measured and shown.
+"""Does collaboration help, with which threshold, at what price, and against what else?
 
-In: a trained collaboration and a data file. Out: an `Evaluation`, a table, a report. Answers come through Ray Serve.
+In: a trained collaboration and tasks. Out: a `Calibration`, an `Evaluation`, tables, a report. Answers come through Ray
+Serve, and are kept, so that nothing is asked twice.
 """

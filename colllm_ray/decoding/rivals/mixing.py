@@ -58,7 +58,7 @@ class Ensemble(Mixture):
 class Compose(Ensemble):
     """The marginal itself: sum over k of P(Z = k) P_k, instead of one model's token.
 
-    Source: equation 1 of the paper; every model is asked at every token.
+    Source: the marginal that the paper's head is trained on; every model is asked at every token.
     """
 
     def mixed(self, said: Mapping[int, Choice]) -> tuple[Tensor, Tensor]:
