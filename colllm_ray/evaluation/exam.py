@@ -65,7 +65,6 @@ class Exam:
         self._folder = folder
         self._etas = etas or {}
         self._identity = _identity(examiner.spec)
-        self._ours: list[Reply] = []
         self.questions = questions_of(examiner, task)
 
     def evaluate(self, names: Sequence[str], validation: Source | None = None, with_curve: bool = False) -> Evaluation:
@@ -78,13 +77,11 @@ class Exam:
         if not self._task.decodes:
             replies, nll = self._by_likelihood()
             return self._evaluation(replies, nll, {}, ())
-        methods = self._methods(validation)
-        wanted = methods.expand(names)
-        self._ours, ours_s = self._answered(methods.method(COLLABORATION))  # first: others depend on it
-        by_method, seconds = {COLLABORATION: self._ours}, {COLLABORATION: ours_s}
-        for name in wanted:
-            if name != COLLABORATION:
-                by_method[name], seconds[name] = self._answered(methods.method(name))
+        by_method: dict[str, list[Reply]] = {}
+        seconds: dict[str, float] = {}
+        methods = self._methods(validation, by_method)
+        for name in dict.fromkeys((COLLABORATION, *methods.expand(names))):  # it is the first: others depend on it
+            by_method[name], seconds[name] = self._answered(methods.method(name))
         curve: tuple[Candidate, ...] = ()
         if with_curve:
             sweep = Sweep(self._examiner, self._task, self.questions)
@@ -93,19 +90,20 @@ class Exam:
         replies = [dict(zip(by_method, each, strict=True)) for each in zip(*by_method.values(), strict=True)]
         return self._evaluation(replies, self._logprobs_of_completions(), seconds, curve)
 
-    def _methods(self, validation: Source | None) -> Methods:
+    def _methods(self, validation: Source | None, answered: Mapping[str, Sequence[Reply]]) -> Methods:
+        """`answered` fills while methods are asked for."""
         return Methods(
             self._spec,
             eta=self._spec.trained.calibration.threshold,
             etas=self._etas,
-            shares=self._shares,
+            shares=lambda: self._shares(answered[COLLABORATION]),
             uncertainty=lambda: self._uncertainty(validation),
             has_completions=all(question.completion is not None for question in self.questions),
         )
 
-    def _shares(self) -> list[float]:
-        """How often each member writes in the collaboration's answers."""
-        authors = [token.author for reply in self._ours for token in reply.tokens]
+    def _shares(self, replies: Sequence[Reply]) -> list[float]:
+        """How often each member writes in these answers."""
+        authors = [token.author for reply in replies for token in reply.tokens]
         return [authors.count(k) / len(authors) for k in range(len(self._spec.members))]
 
     def _uncertainty(self, validation: Source | None) -> float:

@@ -92,7 +92,7 @@ class Contrastive(Mixture):
     (arXiv 2210.15097), the base as the amateur.
     """
 
-    expert: int = 1
+    expert: int
     alpha: float = 0.1
 
     def models(self, panel: Panel) -> Iterable[int]:  # noqa: ARG002 (two, whoever else there is)
@@ -112,8 +112,8 @@ class ProxyTuning(Mixture):
     `tuned` is the base after tuning, a model beside the members. Source: Liu et al., 2024 (arXiv 2401.08565).
     """
 
-    expert: int = 1
-    tuned: int = 2
+    expert: int
+    tuned: int
 
     def models(self, panel: Panel) -> Iterable[int]:  # noqa: ARG002 (three, whoever else there is)
         return (0, self.tuned, self.expert)

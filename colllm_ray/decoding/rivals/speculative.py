@@ -19,7 +19,7 @@ class Speculative:
     al., 2023 (arXiv 2211.17192).
     """
 
-    expert: int = 1
+    expert: int
     draft: int = 4
     more: ClassVar[More] = "nothing"
 
