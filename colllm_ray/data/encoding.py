@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from transformers import PreTrainedTokenizerBase
 
-Offsets = list[tuple[int, int]]  # for each token the characters that it stands for: begin, end
+from colllm_ray.data.text_encoder import TextEncoder, Tokens, text_encoder
+
+Spans = tuple[tuple[int, int], ...]  # of characters: begin, end; in order and apart from each other
 
 
 @dataclass(frozen=True)
 class AnsweredText:
-    """`answers` are the characters, begin and end, that models learn to write, in order and apart from each other.
+    """A text, and in it the `answers`, which models learn to write.
 
-    Each goes on to the special token behind it, which ends the answer. A chat template writes special tokens itself;
-    to other text the tokenizer `adds_special_tokens`.
+    Each goes on to the added token behind it, which ends the answer. `spelled` are names of added tokens that stand
+    there as text. A chat template writes special tokens itself; to other text the tokenizer `adds_special_tokens`.
     """
 
     text: str
-    answers: tuple[tuple[int, int], ...]
-    adds_special_tokens: bool
+    answers: Spans = ()
+    spelled: Spans = ()
+    adds_special_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,75 +36,83 @@ class Encoded:
 
 
 def encode(texts: Sequence[AnsweredText], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-    """All texts, with the tokenizer called once for each of the two kinds: fast ones share a batch among the cores."""
-    special = special_tokens(tokenizer)
-    encoded: dict[int, Encoded] = {}
+    """Encode all texts, each answer as a model writes it: behind the very tokens that its prompt has alone.
+
+    Raises ColllmError where a spelled name cannot be written.
+    """
+    ending, end = text_encoder(tokenizer).marks, int(tokenizer.eos_token_id)
+    tokenized = zip(texts, tokenize(texts, tokenizer), strict=True)
+    return [_masked(text, tokens, ending, end) for text, tokens in tokenized]
+
+
+def tokenize(texts: Sequence[AnsweredText], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
+    """The tokens of all texts, as `encode` has them. Raises ColllmError where a spelled name cannot be written."""
+    encoder = text_encoder(tokenizer)
+    encoded: dict[int, Tokens] = {}
     for adds in (False, True):
-        kind = {i: text for i, text in enumerate(texts) if text.adds_special_tokens is adds}
-        ids_and_offsets = _tokenize([text.text for text in kind.values()], adds, tokenizer)
-        for (i, text), (ids, offsets) in zip(kind.items(), ids_and_offsets, strict=True):
-            if not all(_splits_at(begin, offsets) for begin, _ in text.answers):
-                ids, offsets = _in_pieces(text, tokenizer)
-            encoded[i] = _masked(text, ids, offsets, special, int(tokenizer.eos_token_id))
-    return [encoded[i] for i in range(len(texts))]
-
-
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """All tokens that are no text: those that the tokenizer has names for, and others that were added as special."""
-    added = (token for token, content in tokenizer.added_tokens_decoder.items() if content.special)
-    return frozenset((*tokenizer.all_special_ids, *added))
-
-
-def _tokenize(
-    texts: list[str], adds_special_tokens: bool, tokenizer: PreTrainedTokenizerBase
-) -> list[tuple[list[int], Offsets]]:
-    """Without the end token that some tokenizers write behind a text."""
-    if not texts:
-        return []
-    batch = tokenizer(texts, add_special_tokens=adds_special_tokens, return_offsets_mapping=True, verbose=False)
-    all_ids, end = batch["input_ids"], tokenizer.eos_token_id
-    stops = [len(ids) - (adds_special_tokens and bool(ids) and ids[-1] == end) for ids in all_ids]
+        kind = [i for i, text in enumerate(texts) if text.adds_special_tokens is adds]
+        encoded.update(zip(kind, encoder.begin([texts[i].text for i in kind], adds), strict=True))
+    whole = [encoded[i] for i in range(len(texts))]
     return [
-        (list(ids[:stop]), _gapless(offsets[:stop]))
-        for ids, offsets, stop in zip(all_ids, batch["offset_mapping"], stops, strict=True)
+        _in_pieces(text, melted, encoder) if text.spelled or melted else tokens
+        for text, tokens, melted in zip(texts, whole, _melted(texts, whole, encoder), strict=True)
     ]
 
 
-def _gapless(offsets: Offsets) -> Offsets:
-    """Some tokenizers leave a token's space out of its characters: what no token covers belongs to the next one."""
-    mended, covered = [], 0
-    for begin, stop in offsets:
-        mended.append((min(begin, covered), stop))
-        covered = max(covered, stop)
-    return mended
+def _melted(texts: Sequence[AnsweredText], encoded: Sequence[Tokens], encoder: TextEncoder) -> list[list[int]]:
+    """For each text, where answers begin whose prompts have other tokens when they stand alone."""
+    # What is before an added token has no part in what comes behind it: from the last one on is enough to encode again.
+    windows: list[tuple[int, int, list[int], str]] = []  # text, where the answer begins, tokens and text before it
+    for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
+        for begin, _ in text.answers:
+            before = sum(stop <= begin for _, stop in tokens.offsets)
+            first = _last_added(tokens, before, encoder.added)
+            from_there = tokens.offsets[first][0] if first < before else begin
+            windows.append((i, begin, tokens.ids[first:before], text.text[from_there:begin]))
+    alone = encoder.begin([text for *_, text in windows], adds_special_tokens=False)
+    melted: list[list[int]] = [[] for _ in texts]
+    for (i, begin, ids, _), prompt in zip(windows, alone, strict=True):
+        if prompt.ids != ids:
+            melted[i].append(begin)
+    return melted
 
 
-def _splits_at(character: int, offsets: Offsets) -> bool:
-    """Whether no token is half before a character and half behind it."""
-    return not any(begin < character < stop for begin, stop in offsets)
+def _last_added(tokens: Tokens, before: int, added: frozenset[int]) -> int:
+    """The last of the first tokens that the text names; without any, the first one that stands for a character."""
+    first = 0
+    for t, (begin, stop) in enumerate(tokens.offsets[:before]):
+        if begin == stop == 0:
+            first = t + 1
+        elif tokens.ids[t] in added:
+            first = t
+    return first
 
 
-def _in_pieces(text: AnsweredText, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], Offsets]:
-    """Each answer begins with a token of its own, as when a model writes it behind the prompt."""
-    cuts = [0, *(begin for begin, _ in text.answers), len(text.text)]
-    ids: list[int] = []
-    offsets: Offsets = []
-    for piece, (begin, stop) in enumerate(pairwise(cuts)):
-        adds = text.adds_special_tokens and piece == 0
-        ((piece_ids, piece_offsets),) = _tokenize([text.text[begin:stop]], adds, tokenizer)
-        ids += piece_ids
-        offsets += [(begin + first, begin + last) for first, last in piece_offsets]
-    return ids, offsets
+def _in_pieces(text: AnsweredText, melted: Sequence[int], encoder: TextEncoder) -> Tokens:
+    """Encode piece by piece, cut around what is spelled and where answers begin that melt with their prompts."""
+    begins = [begin for begin, _ in text.answers] if text.spelled else melted
+    cuts = sorted({0, len(text.text), *begins, *chain.from_iterable(text.spelled)})
+    tokens = Tokens([], [])
+    for begin, stop in pairwise(cuts):
+        piece = text.text[begin:stop]
+        if (begin, stop) in text.spelled:
+            tokens += encoder.spell(piece)
+        elif begin == 0:
+            (tokens,) = encoder.begin([piece], text.adds_special_tokens)
+        else:
+            tokens += encoder.go_on(piece)
+    return tokens
 
 
-def _masked(text: AnsweredText, ids: list[int], offsets: Offsets, special: frozenset[int], end: int) -> Encoded:
+def _masked(text: AnsweredText, tokens: Tokens, ending: frozenset[int], end: int) -> Encoded:
+    ids, offsets = tokens.ids, tokens.offsets
     mask = [False] * len(ids)
     begins = [begin for begin, _ in text.answers]
     for (begin, stop), limit in zip(text.answers, [*begins[1:], None], strict=True):
         inside = [t for t, (first, _) in enumerate(offsets) if first >= begin and (limit is None or first < limit)]
-        ending = next((t for t in inside if ids[t] in special and offsets[t][0] >= stop), None)
-        if ending is not None:
-            targets = [t for t in inside if t <= ending]
+        last = next((t for t in inside if ids[t] in ending and offsets[t][0] >= stop), None)
+        if last is not None:
+            targets = [t for t in inside if t <= last]
         elif limit is None:  # nothing ends the text: its end does
             ids, mask = [*ids, end], [*mask, True]
             targets = inside

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.column_template import ColumnTemplate
 from colllm_ray.config import RowPart
-from colllm_ray.data.chat import encode_prompt
+from colllm_ray.data.chat import encode_prompt, encode_text
 from colllm_ray.data.rows import Row, row_of
 from colllm_ray.errors import ColllmError
 
@@ -53,12 +53,10 @@ def read_prompt(
     row = answered_row(values, templates, answer="-")
     if row.messages is not None:
         return Prompt(tuple(encode_prompt(row.messages[:-1], tokenizer)), row.domain)
-    ids = tuple(tokenizer(row.prompt)["input_ids"])
-    if ids and ids[-1] == tokenizer.eos_token_id:  # which some tokenizers write behind a text
-        ids = ids[:-1]
+    ids = encode_text(row.prompt or "", tokenizer)
     if not ids:
         raise ColllmError("has an empty prompt; a model needs at least one token before the answer")
-    return Prompt(ids, row.domain)
+    return Prompt(tuple(ids), row.domain)
 
 
 def _messages_column(templates: Mapping[RowPart, ColumnTemplate]) -> str:

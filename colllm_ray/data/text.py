@@ -1,69 +1,153 @@
-"""Token ids back to text."""
+"""Token ids back to text: the text of a token is what it adds to the text of all tokens before it."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-REPLACEMENT = "\ufffd"  # what an incomplete character decodes to
-LONGEST_CHARACTER = 4  # bytes, and so tokens: what is longer never becomes one
+from colllm_ray.data.vocabulary import vocabulary
+
+REPLACEMENT = "\ufffd"  # what a part of a character decodes to
+CONTEXT = 8  # tokens: what the next one adds does not depend on more
 
 
 def text_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of an answer, without end token and other special tokens."""
+    """The text of all tokens of a text, without special ones."""
+    return _decode(ids, tokenizer.backend_tokenizer)
+
+
+def text_behind(prompt: Sequence[int], ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text that tokens add to that of a prompt, without special ones."""
+    return "".join(pieces_behind(prompt, ids, tokenizer))
+
+
+def pieces_behind(prompt: Sequence[int], ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text that each token behind a prompt adds."""
+    stream = TextStream(tokenizer, prompt)
+    return [piece for token in ids for piece in stream.add(token)] + stream.rest()
+
+
+class TextStream:
+    """Turns the tokens behind a prompt into text as they come, a piece a token.
+
+    Joined, the pieces of prompt and answer are what `decode` makes of all their tokens, wherever these end. A character
+    of several tokens is in the piece of its last one; special tokens have an empty one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int] = ()) -> None:
+        self._vocabulary = vocabulary(tokenizer)
+        self._tokenizer: Tokenizer = tokenizer.backend_tokenizer
+        self._pieces: list[str] = []  # that are known, but for what a part of a character will be,
+        self._open = 0  # which is in this one of them
+        self._run: list[int | None] = []  # byte tokens: what they make is known when they are over. None: no text
+        self._window = self._end_of(prompt)  # the last tokens, on which the text of the next one depends
+        run = len(self._window)
+        while run and self._vocabulary.is_byte(self._window[run - 1]):
+            run -= 1
+        self._run += self._window[run:]
+        self._run_of_prompt = len(self._run)
+        self._known = len(_sure(_decode(self._window[:run], self._tokenizer)))  # characters of the window
+
+    def add(self, token: int) -> list[str]:
+        """Take a token in; return the pieces, in order, of those whose text is known now."""
+        if token in self._vocabulary.special:
+            return self.add_without_text()
+        self._window.append(token)
+        if self._vocabulary.is_byte(token):
+            self._run.append(token)
+            return []
+        self._end_run(self._window[:-1])
+        text = _decode(self._window, self._tokenizer)
+        sure = _sure(text)
+        piece, self._known = sure[self._known :], len(sure)
+        self._shorten()
+        if sure == text:
+            return [*self._taken(), piece]
+        told = self._taken() if piece else []
+        self._pieces.append(piece)
+        self._open = len(self._pieces) - 1
+        return told
+
+    def add_without_text(self) -> list[str]:
+        """As `add`, for a token that says nothing, such as the one that ends an answer."""
+        if self._run:
+            self._run.append(None)
+            return []
+        if self._pieces:
+            self._pieces.append("")
+            return []
+        return [""]
+
+    def rest(self) -> list[str]:
+        """The pieces of all other tokens, once no more come: also of a character that the text is cut in."""
+        self._end_run(self._window)
+        text = _decode(self._window, self._tokenizer)
+        if self._pieces:
+            self._pieces[self._open] += text[self._known :]
+        self._known = len(text)
+        return self._taken()
+
+    def so_far(self) -> list[str]:
+        """The pieces of the tokens that are not known yet, without the part of a character that the last ones are."""
+        return [*self._pieces, *_characters(self._run_data(), is_over=False)]
+
+    def _taken(self) -> list[str]:
+        taken, self._pieces = self._pieces, []
+        return taken
+
+    def _run_data(self) -> list[bytes]:
+        return [b"" if token is None else self._vocabulary.data(token, "") for token in self._run]
+
+    def _end_run(self, window: Sequence[int]) -> None:
+        if not self._run:
+            return
+        text = _decode(window, self._tokenizer)
+        pieces = _characters(self._run_data(), is_over=True)
+        taken_away = len("".join(pieces)) - len(text[self._known :])  # a space where a text begins
+        first = next((i for i, piece in enumerate(pieces) if piece), 0)
+        pieces[first] = pieces[first][taken_away:]
+        self._pieces += pieces[self._run_of_prompt :]
+        self._open = len(self._pieces) - 1
+        self._run, self._run_of_prompt, self._known = [], 0, len(text)
+
+    def _shorten(self) -> None:
+        if len(self._window) > 4 * CONTEXT:
+            before = len(_decode(self._window, self._tokenizer)) - self._known
+            self._window = self._end_of(self._window)
+            self._known = len(_decode(self._window, self._tokenizer)) - before
+
+    def _end_of(self, ids: Sequence[int]) -> list[int]:
+        """The last tokens that are text: as many as the next one's text depends on."""
+        window: list[int] = []
+        for token in reversed(ids):
+            if token in self._vocabulary.special:
+                continue
+            # Some decoders take the space away from the first token that has text: one must be before the next.
+            is_enough = len(window) >= CONTEXT and not self._vocabulary.is_byte(window[-1])
+            if is_enough and _decode(window[::-1], self._tokenizer):
+                break
+            window.append(token)
+        return window[::-1]
+
+
+def _decode(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
-class PieceStream:
-    """Turns the tokens of an answer into text as they come."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
-        self._ids: list[int] = []  # from the piece before on
-        self._done = 0  # of them, those whose text is known
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all tokens have become text: else the last ones are a part of a character."""
-        return self._done == len(self._ids)
-
-    def add(self, token: int) -> str:
-        """The text that is known with this token; "" for a special token, and for a part of a character."""
-        self._ids.append(token)
-        piece = self.rest()
-        if piece.endswith(REPLACEMENT) and len(self._ids) - self._done < LONGEST_CHARACTER:
-            return ""
-        self._ids = self._ids[self._done :]
-        self._done = len(self._ids)
-        return piece
-
-    def rest(self) -> str:
-        """The text of the tokens that are not complete."""
-        # Decoded together with the piece before it: some tokenizers drop the space of a text's first token.
-        known = text_of(self._ids[: self._done], self._tokenizer)
-        return text_of(self._ids, self._tokenizer)[len(known) :]
+def _sure(text: str) -> str:
+    """The text without the part of a character at its end, which other tokens may complete."""
+    return text.removesuffix(REPLACEMENT)
 
 
-def pieces_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The text that each token adds; "" for special tokens and for all but the last of a character of several."""
-    stream = PieceStream(tokenizer)
-    pieces = [stream.add(token) for token in ids]
-    if not stream.is_complete:  # a character that the answer was cut in
-        pieces[-1] += stream.rest()
+def _characters(data: Sequence[bytes], is_over: bool) -> list[str]:
+    """The text of a run of bytes, a piece for each: where they are no characters, all of them are replaced."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        pieces = [decoder.decode(one) for one in data]
+        decoder.decode(b"", final=is_over)
+    except UnicodeDecodeError:
+        return [REPLACEMENT if one else "" for one in data]
     return pieces
-
-
-class TokenTexts(dict[int, str]):
-    """What each token stands for in the middle of a text, special tokens by their names."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-        # Decoded behind another one: some tokenizers drop the space of a text's first token.
-        self._before = tokenizer("a", add_special_tokens=False)["input_ids"]
-        self._known = len(tokenizer.decode(self._before))
-
-    def __missing__(self, token: int) -> str:
-        text = self[token] = str(self._tokenizer.decode([*self._before, token]))[self._known :]
-        return text

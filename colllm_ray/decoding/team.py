@@ -111,7 +111,7 @@ class Team:
     def _terms(self, request: AnswerRequest) -> Terms:
         return Terms(
             max_tokens=self.spec.tokens_left(request),
-            end_tokens=frozenset() if request.ignore_eos else self.spec.end_tokens,
+            end_tokens=self.spec.ends(request),
             sampling=request.sampling,
             top=request.top,
             masked=self.spec.masked(request.experts),

@@ -13,7 +13,7 @@ from colllm_ray.decoding.rivals.rule import Rule
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.messages import Sampling
-from colllm_ray.engine.weights import shared_context, weights_revision
+from colllm_ray.engine.weights import declared_end_tokens, shared_context, weights_revision
 from colllm_ray.errors import ColllmError
 
 
@@ -54,6 +54,8 @@ class AnswerRequest:
 class TeamSpec:
     """What every part of a running collaboration must agree on, read from the models once.
 
+    `end_tokens` end an answer of the collaboration: all with which a member says that it is over. `own_ends` are those
+    of one model, by its name, where it writes alone.
     `guests` are models beside the members that the head knows nothing of, and `heads` other heads for the same members,
     by name: both for comparison.
     """
@@ -64,6 +66,7 @@ class TeamSpec:
     end_tokens: frozenset[int]
     guests: tuple[ExpertConfig, ...] = ()
     heads: Mapping[str, DeferralHead] = field(default_factory=dict)
+    own_ends: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -79,7 +82,11 @@ class TeamSpec:
         if not trained.base_fits(weights_revision(base)):
             raise ColllmError(f"{base.model}: has other weights than when the head was trained; train it again")
         context = shared_context(everyone)
-        return cls(trained, len(tokenizer), context, end_tokens(tokenizer), tuple(guests), dict(heads or {}))
+        own_ends = {
+            name: end_tokens(tokenizer) | declared_end_tokens(config) for name, config in everyone.members.items()
+        }
+        ends = frozenset().union(*(own_ends[name] for name in trained.collaboration.members))
+        return cls(trained, len(tokenizer), context, ends, tuple(guests), dict(heads or {}), own_ends)
 
     @property
     def name(self) -> str:
@@ -112,6 +119,12 @@ class TeamSpec:
         if 0 in allowed:
             raise ColllmError("'base' is no expert: it may always write")
         return frozenset(range(1, len(self.members))) - allowed
+
+    def ends(self, request: AnswerRequest) -> frozenset[int]:
+        """The tokens that end the answer to a request."""
+        if request.ignore_eos:
+            return frozenset()
+        return self.end_tokens if request.member is None else self.own_ends.get(request.member, self.end_tokens)
 
     def eta(self, request: AnswerRequest) -> float:
         """The threshold that holds for a request."""

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.errors import ColllmError
@@ -24,6 +24,24 @@ def load_model_config(config: ModelConfig) -> PretrainedConfig:
         )
     except (OSError, ValueError) as error:
         raise ColllmError(f"{config.model}: its configuration cannot be loaded: {error}") from error
+
+
+def declared_end_tokens(config: ModelConfig) -> frozenset[int]:
+    """The tokens at which `generate` of the model's folder stops: by generation_config.json, else by config.json.
+
+    Raises ColllmError where they are no token ids.
+    """
+    folder = model_folder(config.model, weights=False)
+    try:
+        declared = GenerationConfig.from_pretrained(folder, revision=config.revision).eos_token_id
+    except OSError:  # there is none
+        declared = getattr(load_model_config(config).get_text_config(), "eos_token_id", None)
+    except ValueError as error:
+        raise ColllmError(f"{config.model}: its generation_config.json is wrong: {error}") from error
+    tokens = declared if isinstance(declared, list) else [] if declared is None else [declared]
+    if not all(isinstance(token, int) and token >= 0 for token in tokens):
+        raise ColllmError(f"{config.model}: `eos_token_id` is {declared!r}; token ids are right")
+    return frozenset(tokens)
 
 
 def weights_dtype(config: ModelConfig) -> str:

@@ -9,8 +9,6 @@ from difflib import SequenceMatcher
 from itertools import accumulate
 from unicodedata import category
 
-from transformers import PreTrainedTokenizerBase
-
 from colllm_ray.evaluation.answered import COLLABORATION, Answered
 from colllm_ray.evaluation.measures import Evaluation
 from colllm_ray.serving.api.answers import TraceToken
@@ -83,10 +81,10 @@ class Analysis:
         )
 
 
-def traces_of(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase) -> list[list[TraceToken]]:
+def traces_of(evaluation: Evaluation) -> list[list[TraceToken]]:
     """The trace of each of the collaboration's answers, marked at the threshold that it was written with."""
     return [
-        trace_of(question.replies[COLLABORATION].tokens, evaluation.models, tokenizer, evaluation.calibration.threshold)
+        trace_of(question.replies[COLLABORATION].pieces, evaluation.models, evaluation.calibration.threshold)
         for question in evaluation.answered
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.evaluation.metrics.metric import Metric
 from colllm_ray.evaluation.questions import Question
-from colllm_ray.serving.api.answer_text import AnswerText
+from colllm_ray.serving.api.answer_text import Piece, pieces_of
 
 COLLABORATION = "collaboration"
 
@@ -25,8 +25,12 @@ class Reply:
 
     quality: float
     text: str = ""
-    tokens: tuple[WrittenToken, ...] = ()
+    pieces: tuple[Piece, ...] = ()
     passes: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> list[WrittenToken]:
+        return [piece.written for piece in self.pieces]
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,12 @@ class Answered:
 class Marker:
     """Turns what was written into replies, by a task's metric."""
 
-    def __init__(self, metric: Metric, stop: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> None:
-        self._metric, self._stop, self._tokenizer = metric, stop, tokenizer
+    def __init__(self, metric: Metric, stop: Sequence[str], tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> None:
+        """`ends`: the tokens that end an answer."""
+        self._metric, self._stop, self._tokenizer, self._ends = metric, stop, tokenizer, ends
 
     def reply(self, question: Question, tokens: Sequence[WrittenToken], passes: Sequence[int] = ()) -> Reply:
         """An answer to the question as it stands up to a stop text, and its quality."""
-        answer = AnswerText(self._tokenizer, self._stop)
-        pieces = answer.add(tokens) + answer.rest()
+        pieces = pieces_of(tokens, question.prompt, self._tokenizer, self._ends, self._stop)
         text = "".join(piece.text for piece in pieces)
-        written = tuple(piece.written for piece in pieces)
-        return Reply(self._metric.score(text, question.reference), text, written, tuple(passes))
+        return Reply(self._metric.score(text, question.reference), text, tuple(pieces), tuple(passes))

@@ -74,7 +74,7 @@ class Sweep:
             raise ColllmError(f"{task.name}: the metric {task.metric!r} is of likelihoods, for which nobody defers")
         self._examiner = examiner
         self._questions = questions
-        self._marker = Marker(metric_of(task), task.stop, examiner.tokenizer)
+        self._marker = Marker(metric_of(task), task.stop, examiner.tokenizer, examiner.spec.end_tokens)
         longest, context = max_tokens(task, questions), examiner.spec.context
         self._requests = [
             AnswerRequest(one.prompt, min(longest, context - len(one.prompt)), rival=rule) for one in questions

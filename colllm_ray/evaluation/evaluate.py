@@ -57,5 +57,5 @@ def examined(
     evaluation = exam.evaluate(methods, validation, with_curve)
     write_whole(folder / "measures.json", (json.dumps(evaluation.to_json(), indent=1) + "\n").encode())
     write_whole(folder / "measures.csv", evaluation.to_csv().encode())
-    write_whole(folder / "report.html", report_page(evaluation, examiner.tokenizer).encode())
+    write_whole(folder / "report.html", report_page(evaluation).encode())
     return evaluation

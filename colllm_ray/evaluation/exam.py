@@ -12,7 +12,7 @@ from upath import UPath
 
 from colllm_ray import __version__
 from colllm_ray.config import Source
-from colllm_ray.data.text import text_of
+from colllm_ray.data.text import text_behind, text_of
 from colllm_ray.decoding.judged import Judged
 from colllm_ray.decoding.rivals.choosing import EntropyThreshold
 from colllm_ray.decoding.team_spec import TeamSpec
@@ -24,7 +24,7 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.evaluation.answered import COLLABORATION, Answered, Marker, Reply
 from colllm_ray.evaluation.calibrate import Sweep, calibrate
 from colllm_ray.evaluation.examiner import AT_ONCE, Examiner, questions_of
-from colllm_ray.evaluation.likelihood import Logprobs, likeliest, logprobs_of, probabilities, text_behind
+from colllm_ray.evaluation.likelihood import Logprobs, answer_behind, likeliest, logprobs_of, probabilities
 from colllm_ray.evaluation.measures import Evaluation
 from colllm_ray.evaluation.methods import Method, Methods
 from colllm_ray.evaluation.metrics import metric_of
@@ -147,7 +147,8 @@ class Exam:
 
         kept = Kept.of(self._folder, method.name, (self._identity, requests), ANSWERS)
         rows = kept.rows(len(requests), make)
-        marker = Marker(metric_of(self._task), self._task.stop, self._examiner.tokenizer)
+        ends = self._spec.ends(requests[0])
+        marker = Marker(metric_of(self._task), self._task.stop, self._examiner.tokenizer, ends)
         replies = [
             marker.reply(question, _tokens(row), row["passes"])
             for question, row in zip(self.questions, rows, strict=True)
@@ -160,12 +161,12 @@ class Exam:
             logprobs = self._logprobs_of_completions()
             lengths = (len(question.completion or ()) for question in self.questions)
             return [probabilities(one, length) for one, length in zip(logprobs, lengths, strict=True)], logprobs
-        texts = [text_behind(one.prompt, choice) for one in self.questions for choice in one.choices]
+        texts = [answer_behind(one.prompt, choice) for one in self.questions for choice in one.choices]
         told = iter(self._logprobs(texts))
         replies, right = [], []
         for question in self.questions:
             choices = [next(told) for _ in question.choices]
-            written = [text_of(choice, self._examiner.tokenizer) for choice in question.choices]
+            written = [text_behind(question.prompt, choice, self._examiner.tokenizer) for choice in question.choices]
             replies.append(likeliest(question, choices, written))
             right.append(choices[_right(question)])
         return replies, right
@@ -175,7 +176,7 @@ class Exam:
         with_completions = [(one.prompt, one.completion) for one in self.questions if one.completion is not None]
         if len(with_completions) < len(self.questions):
             return [{} for _ in self.questions]
-        return self._logprobs([text_behind(prompt, completion) for prompt, completion in with_completions])
+        return self._logprobs([answer_behind(prompt, completion) for prompt, completion in with_completions])
 
     def _logprobs(self, texts: Sequence[Text]) -> list[Logprobs]:
         def make(part: range) -> list[Row]:
@@ -209,7 +210,9 @@ class Exam:
 
     def _question(self, question: Question, replies: Mapping[str, Reply], logprobs: Logprobs) -> Answered:
         right = question.choices[_right(question)] if question.choices else question.completion
-        readable = str(question.reference) if right is None else text_of(right, self._examiner.tokenizer)
+        told = right if question.choices or right is None else right[:-1]  # without the end token
+        tokenizer = self._examiner.tokenizer
+        readable = str(question.reference) if told is None else text_behind(question.prompt, told, tokenizer)
         return Answered(
             example_id=question.example_id,
             domain=question.domain,

@@ -16,7 +16,7 @@ Logprobs = Mapping[str, float]
 """By model and "collaboration": the sum of a text's target log-probs in nats."""
 
 
-def text_behind(prompt: Sequence[int], answer: Sequence[int]) -> Text:
+def answer_behind(prompt: Sequence[int], answer: Sequence[int]) -> Text:
     """An answer behind its prompt, as a text whose targets are the answer's tokens."""
     return Text([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
 

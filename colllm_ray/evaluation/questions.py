@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,7 +15,7 @@ from colllm_ray.data.prompts import answered_row, has_answer, read_prompt
 from colllm_ray.data.records import Record, Unreadable
 from colllm_ray.data.rows import Row
 from colllm_ray.data.sources import read_records
-from colllm_ray.data.text import text_of
+from colllm_ray.data.text import text_behind
 from colllm_ray.errors import ColllmError
 from colllm_ray.evaluation.metrics import metric_of
 from colllm_ray.evaluation.metrics.choice import choice_texts, right_choice
@@ -95,9 +94,9 @@ class _Reader:
 
     def completed(self, example: Example, record: Record) -> Question:
         """A row with a completion."""
-        with _naming(record.place):
-            reference = self._reference(record, text_of(example.completion_ids, self._tokenizer))
         prompt, completion = tuple(example.prompt_ids), tuple(example.completion_ids)
+        with _naming(record.place):
+            reference = self._reference(record, text_behind(prompt, completion[:-1], self._tokenizer))
         return Question(example.example_id, example.domain, prompt, reference, completion)
 
     def asked(self, example_id: str, record: Record) -> Question:
@@ -123,13 +122,12 @@ class _Reader:
                 right = right_choice(texts, value_of(answer, record.values))
             rows = [answered_row(record.values, self._templates, self._written(text)) for text in texts]
             examples = [encode_row(row, example_id, self._tokenizer) for row in rows]
-            # Where a choice makes other tokens of the prompt's last ones, these count as the choice's.
-            shared = _shared_beginning([example.prompt_ids for example in examples])
-            if not shared:
-                raise ColllmError("has a prompt too short to stand alone: its tokens are others before each choice")
-            choices = tuple(tuple((e.prompt_ids + e.completion_ids[:-1])[shared:]) for e in examples)
-            self._check_room(shared, max(map(len, choices)))
-            return Question(example_id, rows[0].domain, tuple(examples[0].prompt_ids[:shared]), right, None, choices)
+            prompt = tuple(examples[0].prompt_ids)
+            if any(tuple(example.prompt_ids) != prompt for example in examples):
+                raise ColllmError("has a prompt that the base's chat template writes otherwise before each choice")
+            choices = tuple(tuple(example.completion_ids[:-1]) for example in examples)
+            self._check_room(len(prompt), max(map(len, choices)))
+            return Question(example_id, rows[0].domain, prompt, right, None, choices)
 
     def _written(self, choice: str) -> str:
         """A choice as the completion's template writes what it has from a column."""
@@ -156,11 +154,6 @@ class _Reader:
                 f"is too long: its prompt has {prompt} tokens, an answer {answer} or more; "
                 f"the models' context is {self._context}"
             )
-
-
-def _shared_beginning(texts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all begin with."""
-    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False)))
 
 
 @contextmanager

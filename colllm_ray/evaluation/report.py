@@ -9,7 +9,6 @@ from markupsafe import Markup
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.evaluation import charts
@@ -81,7 +80,7 @@ def calibration_table(calibration: Calibration) -> Table:
     return table
 
 
-def report_page(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase) -> str:
+def report_page(evaluation: Evaluation) -> str:
     """The page; it needs no network and no other file."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("colllm_ray.evaluation"),
@@ -92,7 +91,7 @@ def report_page(evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase) -> s
     )
     environment.filters.update(percent=_percent, points=_points, p=_p)
     environment.globals.update(ink_on=_ink_on)
-    overall, traces = evaluation.overall, traces_of(evaluation, tokenizer)
+    overall, traces = evaluation.overall, traces_of(evaluation)
     analysis = Analysis.of(evaluation, traces) if any(traces) else None
     drawn = {
         "qualities": charts.qualities(overall, evaluation.metric),

@@ -11,6 +11,7 @@ from colllm_ray.decoding.team import Team
 from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
+from colllm_ray.serving.api.answer_text import pieces_of
 from colllm_ray.serving.api.attribution import trace_of
 from colllm_ray.serving.ask_server import Attributed
 from colllm_ray.storage import Where
@@ -27,4 +28,5 @@ def ask_folder(folder: Where, prompt: str) -> Attributed:
         return [token async for token in team.answer(request)]
 
     members = list(trained.collaboration.members)
-    return Attributed(trace_of(asyncio.run(answer()), members, tokenizer, team.spec.eta(request)), members)
+    pieces = pieces_of(asyncio.run(answer()), request.prompt, tokenizer, team.spec.ends(request))
+    return Attributed(trace_of(pieces, members, team.spec.eta(request)), members)

@@ -224,10 +224,12 @@ def test_a_turn_that_the_template_leaves_out_is_refused() -> None:
         "{% endfor %}", "{% endif %}{% endfor %}"
     )
     tokenizer = tokenizer_of(last_only, IM)
-    messages = conversation("a", "b", "c", "d")
-    with pytest.raises(ColllmError, match=r"writes message 1 cannot be told: .*`loss_on: last`"):
-        runs(messages, tokenizer)
-    assert runs(messages, tokenizer, "last") == ["d<|im_end|>"]
+    for messages in (conversation("a", "b", "c", "d"), conversation("a", "b", "c")):
+        with pytest.raises(ColllmError, match=r"leaves out what message 1 \(assistant\) says"):
+            encode_prompt(messages, tokenizer)
+    with pytest.raises(ColllmError, match=r"leaves out what message 1 \(assistant\) says"):
+        runs(conversation("a", "b", "c", "d"), tokenizer, "last")
+    assert runs(conversation("a", "b"), tokenizer) == ["b<|im_end|>"]
 
 
 def test_a_template_that_changes_with_the_content_is_refused() -> None:

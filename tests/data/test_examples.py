@@ -123,7 +123,7 @@ def test_examples_are_numbered_and_blank_lines_are_not(tokenizer: PreTrainedToke
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, *CHAT["messages"][1:]]},
             r"rows.jsonl:2: messages.0.content: is a list of parts; one text is right",
         ),
-        ({"messages": [{**CHAT["messages"][0], "name": "x"}, CHAT["messages"][1]]}, r"rows.jsonl:2: messages.0.name: "),
+        ({"messages": [{**CHAT["messages"][0], "tone": "x"}, CHAT["messages"][1]]}, r"rows.jsonl:2: messages.0.tone: "),
         ({"prompt": "the " * 80, "completion": "fox"}, r"rows.jsonl:2: is \d+ tokens long .* context is 64"),
     ],
 )

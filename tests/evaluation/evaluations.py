@@ -11,6 +11,7 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.calibration import Calibration, Candidate
 from colllm_ray.evaluation.answered import COLLABORATION, Answered, Reply
 from colllm_ray.evaluation.measures import Evaluation
+from colllm_ray.serving.api.answer_text import pieces_of
 
 SURE, UNSURE = -0.1, -2.0  # log-probs
 HOSTILE = "<script>alert('$x$')</script>"
@@ -36,7 +37,8 @@ class Maker:
             for text, author, logprob in parts
             for token in self.ids(text)
         ]
-        return Reply(quality, "".join(text for text, *_ in parts), tuple(tokens), tuple(passes))
+        pieces = pieces_of(tokens, (), self._tokenizer, ends=frozenset())
+        return Reply(quality, "".join(text for text, *_ in parts), tuple(pieces), tuple(passes))
 
     def question(
         self, reference: str, replies: Mapping[str, Reply], domain: str | None = None, prompt: str = "what?"

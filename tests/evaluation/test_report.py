@@ -33,8 +33,8 @@ def made(tokenizer: PreTrainedTokenizerFast) -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def page(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> str:
-    return report_page(made, tokenizer)
+def page(made: Evaluation) -> str:
+    return report_page(made)
 
 
 def shown(table: Table, width: int = 200) -> list[str]:
@@ -138,38 +138,38 @@ def test_answers_are_coloured_and_marked(page: str) -> None:
     assert page.count("the base alone: the dog") == 4
 
 
-def test_answers_are_a_few_of_each_domain(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
-    many = report_page(replace(made, answered=made.answered * 3), tokenizer)
+def test_answers_are_a_few_of_each_domain(made: Evaluation) -> None:
+    many = report_page(replace(made, answered=made.answered * 3))
     assert many.count('class="answer"') == 8
     answered = tuple(replace(one, domain=None) for one in made.answered * 3)
-    assert report_page(replace(made, answered=answered), tokenizer).count('class="answer"') == 4
+    assert report_page(replace(made, answered=answered)).count('class="answer"') == 4
 
 
-def test_marks_are_told_in_a_sentence(made: Evaluation, page: str, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_marks_are_told_in_a_sentence(made: Evaluation, page: str) -> None:
     assert "Of the marked tokens " in read(page)
     assert "of the others 0.0 %." in read(page)
     assert "answers with marks 1 0.0 % answers without 3 100.0 %" in read(page)
     unknown = tuple(replace(one, completion=None) for one in made.answered)
-    without = read(report_page(replace(made, answered=unknown), tokenizer))
+    without = read(report_page(replace(made, answered=unknown)))
     assert "marked tokens" not in without
     assert "answers with marks 1 0.0 %" in without
     right = made.answered[:1]
-    unmarked = read(report_page(replace(made, answered=right), tokenizer))
+    unmarked = read(report_page(replace(made, answered=right)))
     assert "No token is marked; of all 0.0 % are wrong." in unmarked
     assert "answers with marks 0 none" in unmarked
 
 
 def test_what_there_is_nothing_of_is_left_out(made: Evaluation, tokenizer: PreTrainedTokenizerFast) -> None:
-    likelihood = report_page(judged(tokenizer), tokenizer)
+    likelihood = report_page(judged(tokenizer))
     assert headings(likelihood) == HEADINGS[:1]
     assert "the quality is 1 / perplexity" in likelihood
     assert "40.0 %" in likelihood
     uncalibrated = replace(made.calibration, candidates=DECODED[:1])
-    assert headings(report_page(replace(made, curve=(), calibration=uncalibrated), tokenizer)) == [
+    assert headings(report_page(replace(made, curve=(), calibration=uncalibrated))) == [
         heading for heading in HEADINGS if heading != "Against deferral frequency"
     ]
     alone = tuple(replace(one, replies={COLLABORATION: one.replies[COLLABORATION]}) for one in made.answered)
-    without_others = report_page(replace(made, answered=alone), tokenizer)
+    without_others = report_page(replace(made, answered=alone))
     assert "Behind" not in without_others
     assert "the base alone" not in without_others
 
@@ -178,7 +178,7 @@ def test_an_answer_may_be_empty(made: Evaluation, tokenizer: PreTrainedTokenizer
     maker = Maker(tokenizer)
     answered = [maker.question("x", {COLLABORATION: maker.reply(0.0, [], (1, 0))}), *made.answered[:1]]
     page = report_page(
-        evaluation([replace(one, replies={COLLABORATION: one.replies[COLLABORATION]}) for one in answered]), tokenizer
+        evaluation([replace(one, replies={COLLABORATION: one.replies[COLLABORATION]}) for one in answered])
     )
     assert page.count('class="answer"') == 2
     assert "without a domain" in page

@@ -121,7 +121,7 @@ def _add_tokenizer(app: FastAPI, door: Door) -> None:
             ids = door.encode_chat(body.messages)
         else:
             ids = door.encode(body.prompt or "", body.add_special_tokens)
-        strings = [door.texts[token] for token in ids] if body.return_token_strs else None
+        strings = [door.vocabulary.text(token) for token in ids] if body.return_token_strs else None
         return Tokens(count=len(ids), max_model_len=door.spec.context, tokens=ids, token_strs=strings)
 
     @app.post("/detokenize", responses=refusals)

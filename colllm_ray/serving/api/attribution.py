@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import count
 
-from transformers import PreTrainedTokenizerBase
-
 from colllm_ray.decoding.written import WrittenToken
-from colllm_ray.serving.api.answer_text import AnswerText, Piece
+from colllm_ray.serving.api.answer_text import Piece
 from colllm_ray.serving.api.answers import Attribution, Doubtful, Span, TraceToken
 from colllm_ray.serving.api.logprobs import finite
 from colllm_ray.serving.api.requests import Doubt
@@ -66,12 +64,8 @@ class Tracer:
             self._spans.append(Span(start=index, end=index + 1, text=text))
 
 
-def trace_of(
-    written: Iterable[WrittenToken], members: Sequence[str], tokenizer: PreTrainedTokenizerBase, eta: float = 1.0
-) -> list[TraceToken]:
+def trace_of(pieces: Sequence[Piece], members: Sequence[str], eta: float = 1.0) -> list[TraceToken]:
     """The trace of a whole answer; `members` in the order of the head's choices. Without `eta` no tie is marked."""
-    text = AnswerText(tokenizer)
-    pieces = text.add(written) + text.rest()
     return Tracer(members, eta, Doubt(), tells_trace=True).told(pieces).trace or []
 
 

@@ -100,4 +100,4 @@ class Chat:
         )
 
     def _logprobs(self, pieces: list[Piece]) -> ChatLogprobs | None:
-        return chat_logprobs(pieces, self._door.texts) if self._fields.logprobs else None
+        return chat_logprobs(pieces, self._door.vocabulary) if self._fields.logprobs else None

@@ -7,10 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from uuid import uuid4
 
-from colllm_ray.data.text import pieces_of
 from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
-from colllm_ray.serving.api.answer_text import Piece
+from colllm_ray.serving.api.answer_text import Piece, echo_of
 from colllm_ray.serving.api.answers import CompletionAnswer, CompletionChoice, CompletionLogprobs
 from colllm_ray.serving.api.bill import Bill
 from colllm_ray.serving.api.door import Door, Part, collected
@@ -95,8 +94,7 @@ class Completions:
     def _echo(self, request: AnswerRequest, given: Sequence[WrittenToken]) -> list[Piece]:
         """The prompt's tokens with their texts; nothing can be told of the first."""
         first = WrittenToken(request.prompt[0], 0, None, 0.0)
-        texts = pieces_of(request.prompt, self._door.tokenizer)
-        return [Piece(written, text) for written, text in zip([first, *given], texts, strict=True)]
+        return echo_of([first, *given], self._door.tokenizer, is_whole=not self._fields.length)
 
     def _choice(self, index: int, echo: list[Piece], said: list[Piece], part: Part) -> CompletionChoice:
         tracer = self._tracers[index]
@@ -117,4 +115,4 @@ class Completions:
             return None
         tells_top = self._fields.logprobs > 0
         offset = self._lengths[index]
-        return completion_logprobs([*echo, *said], self._door.texts, offset, tells_top, begins=bool(echo))
+        return completion_logprobs([*echo, *said], self._door.vocabulary, offset, tells_top, begins=bool(echo))

@@ -14,8 +14,8 @@ from ray.serve.handle import DeploymentHandle
 from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.config import ServingConfig
-from colllm_ray.data.chat import encode_prompt
-from colllm_ray.data.text import TokenTexts
+from colllm_ray.data.chat import encode_prompt, encode_text
+from colllm_ray.data.vocabulary import vocabulary
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.engine.text import GoldScores, Text
@@ -71,7 +71,7 @@ class Door:
     ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer
-        self.texts = TokenTexts(tokenizer)
+        self.vocabulary = vocabulary(tokenizer)
         self.created = int(time.time())
         self._budgets = Budgets(spec.trained.calibration)
         self._longest_token = max(map(len, tokenizer.get_vocab()))
@@ -137,7 +137,7 @@ class Door:
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a prompt. Raises ApiError for one that is too long."""
         self._check_length(len(text), "prompt")
-        return list(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+        return encode_text(text, self.tokenizer, add_special_tokens)
 
     def encode_chat(self, turns: Sequence[ChatMessage]) -> list[int]:
         """Token ids of a conversation, up to where the answer begins. Raises ColllmError."""
@@ -193,7 +193,8 @@ class Door:
     async def _write(
         self, request: AnswerRequest, stops: Sequence[str], bill: Bill, deadline: Deadline, answer: int
     ) -> AsyncGenerator[Part, None]:
-        text = AnswerText(self.tokenizer, stops)
+        ends = self.spec.ends(request)
+        text = AnswerText(self.tokenizer, request.prompt, stops, ends)
         last: WrittenToken | None = None
         lost: tuple[int, ...] = ()
         async with (
@@ -212,8 +213,9 @@ class Door:
                     return
                 if pieces:
                     yield Part(pieces)
-        ended = last is not None and last.token in self.spec.end_tokens and not request.ignore_eos
-        yield Part(text.rest(), "stop" if ended else "length", lost)
+        rest = text.rest()
+        ended = last is not None and last.token in ends
+        yield Part(rest, "stop" if ended or text.stopped else "length", lost)
 
     async def given(self, request: AnswerRequest, deadline: Deadline) -> list[WrittenToken]:
         """The prompt's tokens but for the first, as if they had been written. Raises ColllmError."""

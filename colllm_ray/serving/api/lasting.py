@@ -66,7 +66,7 @@ async def lasting_answer(
     """
     written: list[int] = []
     most = spec.tokens_left(request)
-    ends = frozenset() if request.ignore_eos else spec.end_tokens
+    ends = spec.ends(request)
     calls: tuple[int, ...] = (0,) * len(spec.members)
     lost: tuple[int, ...] = ()
     patience = _Patience()

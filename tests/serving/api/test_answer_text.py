@@ -18,7 +18,7 @@ def written(text: str) -> list[WrittenToken]:
 
 def told(tokens: list[WrittenToken], stops: list[str], at_once: int) -> tuple[list[Piece], AnswerText]:
     """All that is told of the tokens, which come a few at a time."""
-    text = AnswerText(TOKENIZER, stops)
+    text = AnswerText(TOKENIZER, (), stops)
     pieces: list[Piece] = []
     for begin in range(0, len(tokens), at_once):
         pieces += text.add(tokens[begin : begin + at_once])
@@ -59,7 +59,7 @@ def test_an_answer_that_is_cut_in_a_character_is_told_as_it_decodes(text: str, l
 
 
 def test_text_that_may_begin_a_stop_is_held_back() -> None:
-    answer = AnswerText(TOKENIZER, ["xyz"])
+    answer = AnswerText(TOKENIZER, (), ["xyz"])
     assert "".join(piece.text for piece in answer.add(written("ab"))) == "ab"
     assert answer.add(written("xy")) == []
     assert "".join(piece.text for piece in answer.add(written("a"))) == "xya"
@@ -68,7 +68,7 @@ def test_text_that_may_begin_a_stop_is_held_back() -> None:
 
 
 def test_tokens_behind_a_stop_do_not_belong_to_the_answer() -> None:
-    answer = AnswerText(TOKENIZER, ["q"])
+    answer = AnswerText(TOKENIZER, (), ["q"])
     pieces = answer.add(written("ab"))
     assert answer.add(written("q")) == []
     before = answer.tokens
