@@ -65,6 +65,20 @@ def sentencepiece(
     return tokenizer
 
 
+def unigram(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Unigram with byte fallback and a space before a text. Special tokens have pieces, which text could spell."""
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((f"<0x{b:02X}>", -10.0) for b in range(256))]
+    pieces += [(letter, -5.0) for letter in map(chr, [10, *range(33, 127), 0x2581])]
+    pieces += [(word, -6.0) for word in words]
+    raw = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    raw.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<unk>", "<s>", "</s>")])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
 def across() -> PreTrainedTokenizerFast:
     """Byte-level; the tokens of "éééé" are C3, A9C3, A9C3, A9C3, A9."""
     pre = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

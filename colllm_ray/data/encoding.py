@@ -66,8 +66,7 @@ def _melted(texts: Sequence[AnsweredText], encoded: Sequence[Tokens], encoder: T
     for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
         for begin, _ in text.answers:
             before = sum(stop <= begin for _, stop in tokens.offsets)
-            first = _last_added(tokens, before, encoder.added)
-            from_there = tokens.offsets[first][0] if first < before else begin
+            first, from_there = _last_added(tokens, before, encoder.added)
             windows.append((i, begin, tokens.ids[first:before], text.text[from_there:begin]))
     alone = encoder.begin([text for *_, text in windows], adds_special_tokens=False)
     melted: list[list[int]] = [[] for _ in texts]
@@ -77,15 +76,15 @@ def _melted(texts: Sequence[AnsweredText], encoded: Sequence[Tokens], encoder: T
     return melted
 
 
-def _last_added(tokens: Tokens, before: int, added: frozenset[int]) -> int:
-    """The last of the first tokens that the text names; without any, the first one that stands for a character."""
-    first = 0
+def _last_added(tokens: Tokens, before: int, added: frozenset[int]) -> tuple[int, int]:
+    """The last added token of the first ones, and its first character; else where the text itself begins."""
+    first, character = 0, 0
     for t, (begin, stop) in enumerate(tokens.offsets[:before]):
-        if begin == stop == 0:
+        if begin == stop == 0:  # the tokenizer puts it before all texts
             first = t + 1
         elif tokens.ids[t] in added:
-            first = t
-    return first
+            first, character = t, begin
+    return first, character
 
 
 def _in_pieces(text: AnsweredText, melted: Sequence[int], encoder: TextEncoder) -> Tokens:

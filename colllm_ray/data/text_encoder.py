@@ -76,16 +76,14 @@ class TextEncoder:
         return Tokens(encoding.ids, _gapless(encoding.offsets))
 
 
-_ENCODERS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, TextEncoder]] = WeakKeyDictionary()
+_ENCODERS: WeakKeyDictionary[PreTrainedTokenizerBase, TextEncoder] = WeakKeyDictionary()
 
 
 def text_encoder(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
-    """Return the tokenizer's encoder, which is made once for as many tokens as it has."""
-    size, encoder = _ENCODERS.get(tokenizer, (None, None))
-    if encoder is None or size != len(tokenizer):
-        encoder = TextEncoder(tokenizer)
-        _ENCODERS[tokenizer] = (len(tokenizer), encoder)
-    return encoder
+    """Return the tokenizer's encoder, which is made once: nothing may be added to the tokenizer behind that."""
+    if tokenizer not in _ENCODERS:
+        _ENCODERS[tokenizer] = TextEncoder(tokenizer)
+    return _ENCODERS[tokenizer]
 
 
 def _gapless(offsets: Offsets) -> Offsets:

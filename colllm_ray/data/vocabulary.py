@@ -50,16 +50,14 @@ class Vocabulary:
         return text.encode()
 
 
-_VOCABULARIES: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, Vocabulary]] = WeakKeyDictionary()
+_VOCABULARIES: WeakKeyDictionary[PreTrainedTokenizerBase, Vocabulary] = WeakKeyDictionary()
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-    """Return the tokenizer's vocabulary, which is made once for as many tokens as it has."""
-    size, made = _VOCABULARIES.get(tokenizer, (None, None))
-    if made is None or size != len(tokenizer):
-        made = Vocabulary(tokenizer)
-        _VOCABULARIES[tokenizer] = (len(tokenizer), made)
-    return made
+    """Return the tokenizer's vocabulary, which is made once: nothing may be added to the tokenizer behind that."""
+    if tokenizer not in _VOCABULARIES:
+        _VOCABULARIES[tokenizer] = Vocabulary(tokenizer)
+    return _VOCABULARIES[tokenizer]
 
 
 def _types(step: dict[str, Any]) -> set[str]:
