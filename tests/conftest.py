@@ -118,9 +118,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(["the quick brown fox jumps over the lazy dog", "où est le café? 日本語"], vocab_size=300)
 
 
-def _architectures(vocab_size: int) -> dict[str, PretrainedConfig]:
+def _architectures(vocab_size: int, end: int) -> dict[str, PretrainedConfig]:
     sizes = {"vocab_size": vocab_size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    shape = {**sizes, "num_attention_heads": 4, "max_position_embeddings": CONTEXT}
+    shape = {**sizes, "num_attention_heads": 4, "max_position_embeddings": CONTEXT, "eos_token_id": end}
     grouped = {**shape, "num_key_value_heads": 2}
     return {
         "llama": LlamaConfig(**grouped, tie_word_embeddings=True),
@@ -147,7 +147,7 @@ def model_folder(
         if not folder.exists():
             torch.manual_seed(seed)
             # Sharper than the usual start, so that different models have different favourites.
-            config = _architectures(len(tokenizer))[architecture]
+            config = _architectures(len(tokenizer), tokenizer.eos_token_id)[architecture]
             config.initializer_range = 0.3
             AutoModelForCausalLM.from_config(config).save_pretrained(folder)
             tokenizer.save_pretrained(folder)

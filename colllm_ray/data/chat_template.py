@@ -33,16 +33,15 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
         self._source = source
         self._names = dict(tokenizer.special_tokens_map)
+        self._in_parts: dict[tuple[str, ...], frozenset[str]] = {}
         added = tokenizer.added_tokens_decoder.values()
         special = [token.content for token in added if token.special]
-        written = [
-            token.content
-            for token in added
-            if not token.special and not token.content.isspace() and token.content in source
-        ]
-        # The assistant may write what is no special token, such as the marks around its thoughts.
-        self._controls = {"assistant": _any_of(special), "user": _any_of(special + written)}
-        self._in_parts: dict[tuple[str, ...], frozenset[str]] = {}
+        plain = [token.content for token in added if not token.special and not token.content.isspace()]
+        around_turns = self._around_turns()
+        marks = [name for name in plain if name in around_turns]
+        others = [name for name in plain if name in source]
+        # The assistant may write what stands around no turn, such as the marks of its thoughts.
+        self._controls = {"assistant": _any_of(special + marks), "user": _any_of(special + marks + others)}
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> Rendered:
         """The conversation as the template writes it, up to where the assistant goes on if a prompt is wanted.
@@ -69,6 +68,17 @@ class ChatTemplate:
             **self._names,
         )
         return [begin for begin, _ in spans]
+
+    def _around_turns(self) -> str:
+        """All that is written around what somebody says."""
+        turns = [Message(role="user", content=""), Message(role="assistant", content="")]
+        written = ""
+        for messages, adds_prompt in ((turns, False), (turns[:1], True)):
+            try:
+                written += self._render(messages, ["" for _ in messages], frozenset(), adds_prompt)
+            except ColllmError:  # a template with its own idea of a conversation is asked when there is one
+                continue
+        return written
 
     def _control(self, message: Message) -> re.Pattern[str]:
         return self._controls["assistant" if message.role == "assistant" else "user"]

@@ -25,6 +25,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError) as error:
         raise ColllmError(f"{config.model}: its tokenizer cannot be loaded: {error}") from error
+    tokenizer.clean_up_tokenization_spaces = False  # what tokens say is their text, spaces before dots as well
     if tokenizer.eos_token_id is None:
         raise ColllmError(f"{config.model}: its tokenizer has no end-of-sequence token; set `eos_token`")
     if not tokenizer.is_fast:
