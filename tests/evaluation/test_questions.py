@@ -10,12 +10,13 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from colllm_ray.config import DataConfig
-from colllm_ray.data.chat import encode_prompt
+from colllm_ray.data.chat import encode_prompt, encode_text
 from colllm_ray.data.examples import read_whole
 from colllm_ray.data.rows import Message
 from colllm_ray.errors import ColllmError
 from colllm_ray.evaluation.questions import Question, max_tokens, read_questions
 from colllm_ray.evaluation.task import Task
+from tests.toy_models import sentencepiece
 
 CONTEXT = 64
 OWN_NAMES = DataConfig(train="-", validation="-")
@@ -26,17 +27,17 @@ class Asking:
     """Reads the questions of rows, as one task after another describes them."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-        self._tokenizer, self._path = tokenizer, folder / "rows.jsonl"
+        self.tokenizer, self._path = tokenizer, folder / "rows.jsonl"
 
     def __call__(self, rows: Sequence[object], columns: object = None, **fields: object) -> list[Question]:
         self._path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return read_questions(self.task(columns=columns or {}, **fields), self._tokenizer, CONTEXT, OWN_NAMES)
+        return read_questions(self.task(columns=columns or {}, **fields), self.tokenizer, CONTEXT, OWN_NAMES)
 
     def task(self, **fields: object) -> Task:
         return Task.model_validate({"name": "task", "data": str(self._path), **fields})
 
     def text(self, ids: Sequence[int] | None) -> str:
-        return str(self._tokenizer.decode(list(ids or ())))
+        return str(self.tokenizer.decode(list(ids or ())))
 
 
 @pytest.fixture
@@ -123,13 +124,21 @@ def test_choices_are_what_the_assistant_says(columns: dict[str, str], asking: As
     assert [asking.text(choice) for choice in question.choices] == ["fox", "dog"]
 
 
-def test_a_choice_that_changes_the_prompts_tokens_takes_them_along(asking: Asking) -> None:
+def test_choices_stand_behind_the_tokens_of_the_prompt_alone(asking: Asking) -> None:
     row = {"prompt": "over the l", "options": ["azy", " dog"], "right": 0}
     (question,) = asking([row], metric="choice", choices="options", answer="right")
-    assert [asking.text((*question.prompt, *choice)) for choice in question.choices] == [
-        "over the lazy",
-        "over the l dog",
-    ]
+    assert list(question.prompt) == encode_text("over the l", asking.tokenizer)
+    assert [asking.text(choice) for choice in question.choices] == ["azy", " dog"]
+
+
+def test_choices_go_on_in_the_middle_of_a_word(tmp_path: Path) -> None:
+    tokenizer = sentencepiece(words=["▁bar"], merges=[("n", "f")])
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "un", "options": ["foo", "bar", " bar"], "right": 0}))
+    task = Task(name="task", data=str(rows), metric="choice", choices="options", answer="right")
+    (question,) = read_questions(task, tokenizer, CONTEXT, OWN_NAMES)
+    texts = [tokenizer.decode([*question.prompt, *choice], skip_special_tokens=True) for choice in question.choices]
+    assert texts == ["unfoo", "unbar", "un bar"]
 
 
 def test_parquet_is_asked_for_the_columns_of_the_task(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
