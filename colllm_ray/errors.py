@@ -6,3 +6,9 @@ class ColllmError(Exception):
 
     The command line prints the message alone, without a traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, on one line: its first, with the kind of error where that alone says little."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return first if " " in first else f"{type(error).__name__}: {first}".removesuffix(": ")

@@ -8,13 +8,13 @@ from typing import Literal
 
 from colllm_ray.config import ExpertConfig, ModelConfig, ServingConfig
 from colllm_ray.data.chat import end_tokens
-from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.decoding.rivals.rule import Rule
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.messages import Sampling
-from colllm_ray.engine.weights import shared_context, weights_revision
+from colllm_ray.engine.weights import weights_revision
 from colllm_ray.errors import ColllmError
+from colllm_ray.models.members import check_members
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,13 @@ class TeamSpec:
         guests: Sequence[ExpertConfig] = (),
         heads: Mapping[str, DeferralHead] | None = None,
     ) -> TeamSpec:
-        """Raises ColllmError where the models do not share a tokenizer, or the base is not the head's any more."""
-        everyone = trained.collaboration.with_guests(guests)
-        tokenizer = shared_tokenizer(everyone)
+        """Raises ColllmError where a model cannot be a member, or the base is not the head's any more."""
+        shared = check_members(trained.collaboration.with_guests(guests))
         base = trained.collaboration.base
         if not trained.base_fits(weights_revision(base)):
             raise ColllmError(f"{base.model}: has other weights than when the head was trained; train it again")
-        context = shared_context(everyone)
-        return cls(trained, len(tokenizer), context, end_tokens(tokenizer), tuple(guests), dict(heads or {}))
+        ends = end_tokens(shared.tokenizer)
+        return cls(trained, shared.vocab_size, shared.context, ends, tuple(guests), dict(heads or {}))
 
     @property
     def name(self) -> str:

@@ -11,9 +11,8 @@ from rich.progress import Progress
 from upath import UPath
 
 from colllm_ray.config import Collaboration, ModelConfig, Source
-from colllm_ray.data.tokenizer import shared_tokenizer
-from colllm_ray.engine.weights import shared_context
 from colllm_ray.errors import ColllmError
+from colllm_ray.models.members import check_members
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.examples import ExampleWriter, finished_examples
 from colllm_ray.scoring.provenance import provenances
@@ -48,7 +47,8 @@ def score_sources(
     members = _chosen(collaboration, only)
     if only == "base" and from_serve is not None:
         raise ColllmError("an application does not tell the base's hidden states; score it without --from-serve")
-    tokenizer, context = shared_tokenizer(collaboration), shared_context(collaboration)
+    shared = check_members(collaboration)
+    tokenizer, context = shared.tokenizer, shared.context
     data = collaboration.data
     made_from = provenances(collaboration.name, members, tokenizer, sources, data)
     with progress_bars() as progress:
@@ -66,7 +66,7 @@ def score_sources(
             task = ScoringTask(
                 member=member,
                 config=config,
-                vocab_size=len(tokenizer),
+                vocab_size=shared.vocab_size,
                 batch_tokens=collaboration.scoring.tokens_for(config),
                 scores=scores,
                 made_from=made_from[member],
