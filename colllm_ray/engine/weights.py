@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PretrainedConfig
 
@@ -18,7 +19,17 @@ STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE scaling whose factor 
 BY_LENGTH = ("dynamic", "longrope")  # those that turn a whole text as its length asks
 
 # What transformers raises where files are missing or say what it cannot follow: it builds what they describe.
-REFUSALS = (AttributeError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError)
+REFUSALS = (
+    AttributeError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 
 
 def load_model_config(config: ModelConfig) -> PretrainedConfig:

@@ -33,7 +33,8 @@ def check_members(collaboration: Collaboration) -> Shared:
     Of members in folders, here or behind URIs, names and shapes of all weights are compared with the model's; of those
     on the hub the configuration is looked at.
     """
-    tokenizer, context = shared_tokenizer(collaboration), shared_context(collaboration)
+    context = shared_context(collaboration)  # first: it reads the configurations, by which tokenizers are loaded too
+    tokenizer = shared_tokenizer(collaboration)
     size = vocabulary_size(tokenizer)
     training = collaboration.training
     for name, config in collaboration.members.items():
