@@ -50,7 +50,9 @@ def test_a_context_is_as_long_as_the_model_was_made_for(
     folder = written(tmp_path, tokenizer, **rope)
     assert check_members(collaboration(folder, folder)).context == longest
     assert check_members(collaboration(folder, folder, context=longest)).context == longest
-    with pytest.raises(ColllmError, match=f"^context: {longest + 1} tokens are more than base takes, {longest}.*lower it"):
+    with pytest.raises(
+        ColllmError, match=f"^context: {longest + 1} tokens are more than base takes, {longest}.*lower it"
+    ):
         check_members(collaboration(folder, folder, context=longest + 1))
 
 

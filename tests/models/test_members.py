@@ -35,7 +35,13 @@ from colllm_ray.training.train import train
 from tests.conftest import ARCHITECTURES, CONTEXT, ModelFolder
 from tests.models.folders import collaboration, copied, with_config, with_weights, without, write_model
 
-SHAPE = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+SHAPE = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 EXPERT_W1 = "model.layers.0.block_sparse_moe.experts.2.w1.weight"
 
@@ -112,7 +118,9 @@ def test_weights_of_another_shape_are_named_with_both(model_folder: ModelFolder,
         LanguageModel.load(ModelConfig(model=str(folder)), 300)
 
 
-def test_a_missing_shard_is_named(model_folder: ModelFolder, tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_missing_shard_is_named(
+    model_folder: ModelFolder, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     model = LanguageModel.load(ModelConfig(model=str(model_folder("mistral", 0))), 300).model
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     tokenizer.save_pretrained(tmp_path)
@@ -152,11 +160,11 @@ def test_a_model_behind_a_uri_is_looked_at_before_it_is_copied(
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (GPTJConfig(vocab_size=300, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_positions=64), "attention interface"),
+        (GPTJConfig(vocab_size=300, n_embd=32, n_layer=2, n_head=4, rotary_dim=4), "attention interface"),
         (Gemma2Config(**SHAPE, num_key_value_heads=2, head_dim=8), "attention with `softcap`"),
         (BertConfig(**SHAPE), "sees the whole text at each token"),
         (
-            Lfm2Config(**SHAPE, num_key_value_heads=2, layer_types=["conv", "full_attention"], max_position_embeddings=64),
+            Lfm2Config(**SHAPE, num_key_value_heads=2, layer_types=["conv", "full_attention"]),
             "of its 2 layers 1 keep something else",
         ),
     ],
@@ -193,16 +201,16 @@ def test_configurations_that_cannot_be_followed_say_why(
 def test_an_encoder_with_a_decoder_is_no_member(
     model_folder: ModelFolder, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    T5ForConditionalGeneration(T5Config(vocab_size=300, d_model=16, d_ff=16, num_layers=1, num_heads=2)).save_pretrained(
-        tmp_path
-    )
+    T5ForConditionalGeneration(
+        T5Config(vocab_size=300, d_model=16, d_ff=16, num_layers=1, num_heads=2)
+    ).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    assert f"{tmp_path}: is of model_type 't5', an encoder with a decoder" in refusal(model_folder("llama", 0), tmp_path)
+    assert f"{tmp_path}: is of model_type 't5', an encoder with a decoder" in refusal(
+        model_folder("llama", 0), tmp_path
+    )
 
 
-def test_fewer_outputs_than_the_tokenizer_has_tokens_are_refused(
-    model_folder: ModelFolder, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_fewer_outputs_than_the_tokenizer_has_tokens_are_refused(model_folder: ModelFolder, tmp_path: Path) -> None:
     folder = copied(model_folder("mistral", 0), tmp_path / "model")
     with_weights(
         with_config(folder, vocab_size=290),
