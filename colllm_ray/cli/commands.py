@@ -19,9 +19,11 @@ def do_score(args: argparse.Namespace) -> None:
 
     collaboration = Collaboration.load(args.config)
 
+    from colllm_ray.models.members import check_members
     from colllm_ray.ray_session import ray_session
     from colllm_ray.scoring.score import score
 
+    check_members(collaboration)  # before Ray starts processes
     with ray_session(args.address, collaboration):
         failed = score(collaboration, args.out, args.only, args.from_serve)
     for one in failed:
@@ -33,9 +35,11 @@ def do_train(args: argparse.Namespace) -> None:
 
     collaboration = Collaboration.load(args.config)
 
+    from colllm_ray.models.members import check_members
     from colllm_ray.ray_session import ray_session
     from colllm_ray.training.train import train
 
+    check_members(collaboration)  # before Ray starts processes
     with ray_session(args.address, collaboration):
         train(collaboration, args.out)
 
@@ -51,9 +55,11 @@ def do_calibrate(args: argparse.Namespace) -> None:
 
     from colllm_ray.evaluation.calibrate import calibrate_folder
     from colllm_ray.evaluation.report import calibration_table
+    from colllm_ray.models.members import check_members
     from colllm_ray.progress import results_console
     from colllm_ray.ray_session import ray_session
 
+    check_members(trained.collaboration)  # before Ray starts processes
     with ray_session(args.address, trained.collaboration):
         calibrated = calibrate_folder(trained, args.collaboration, task, args.steps)
     console = results_console()
@@ -76,6 +82,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
     from colllm_ray.evaluation.compared import Compared
     from colllm_ray.evaluation.evaluate import evaluate
     from colllm_ray.evaluation.report import results_table
+    from colllm_ray.models.members import check_members
     from colllm_ray.progress import results_console
     from colllm_ray.ray_session import ray_session
     from colllm_ray.storage import location
@@ -83,6 +90,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
     compared = Compared.of(trained, dict(args.also or ()))
     out = location(args.collaboration).parent / "evaluation" if args.out is None else location(args.out)
     console = results_console()
+    check_members(trained.collaboration.with_guests(compared.guests))  # before Ray starts processes
     with ray_session(args.address, trained.collaboration.with_guests(compared.guests)):
         for evaluation in evaluate(trained, tasks, args.methods, out, compared, args.validation, args.curve):
             console.print(results_table(evaluation))
@@ -94,12 +102,14 @@ def do_serve(args: argparse.Namespace) -> None:
 
     trained = TrainedCollaboration.load(args.collaboration or _lab(args.address))
 
+    from colllm_ray.models.members import check_members
     from colllm_ray.ray_session import ray_session
     from colllm_ray.serving.api.keys import take_keys
     from colllm_ray.serving.application import serving_http
 
     collaboration = trained.collaboration
-    keys = take_keys(collaboration.serving.api_keys)  # before Ray starts processes
+    keys = take_keys(collaboration.serving.api_keys)  # both before Ray starts processes
+    check_members(collaboration)
     with ray_session(args.address, collaboration), serving_http(trained, args.host, args.port, keys) as url:
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray sets handlers of its own when it starts

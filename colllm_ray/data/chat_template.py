@@ -56,6 +56,15 @@ class ChatTemplate:
         marked = [self._control(message).sub(rf"{begin}\g<0>{end}", message.content) for message in messages]
         return _without_marks(self._render(messages, marked, in_parts, add_generation_prompt), begin, end)
 
+    def check_user(self) -> None:
+        """Raises ColllmError where the words of a user alone are left out. A template may refuse them."""
+        user = [Message(role="user", content="")]
+        try:
+            self._render(user, [""], frozenset(), add_generation_prompt=True)
+        except ColllmError:
+            return
+        self._roles_in_parts(user)
+
     def generation_blocks(self, messages: Sequence[Message]) -> list[int]:
         """Where what the template itself marks as the assistant's begins, turn by turn."""
         if not GENERATION_BLOCK.search(self._source):
@@ -145,6 +154,13 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
         template = ChatTemplate(tokenizer, source)
         _TEMPLATES[tokenizer] = (source, template)
     return template
+
+
+def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ColllmError where the tokenizer's chat template leaves out what a user says."""
+    template = chat_template(tokenizer)
+    if template is not None:
+        template.check_user()
 
 
 def _any_of(names: Sequence[str]) -> re.Pattern[str]:

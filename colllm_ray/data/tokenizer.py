@@ -36,6 +36,11 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The highest id and one: ids may have holes, which `len` does not count."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
 def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Equal for tokenizers that turn every text into the same ids, whatever their templates (16 hex digits)."""
     parts: dict[str, object] = {"vocabulary": sorted(tokenizer.get_vocab().items())}

@@ -8,13 +8,13 @@ from typing import Literal
 
 from colllm_ray.config import ExpertConfig, ModelConfig, ServingConfig
 from colllm_ray.data.chat import end_tokens
-from colllm_ray.data.tokenizer import shared_tokenizer
 from colllm_ray.decoding.rivals.rule import Rule
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.messages import Sampling
-from colllm_ray.engine.weights import declared_end_tokens, shared_context, weights_revision
+from colllm_ray.engine.weights import declared_end_tokens, weights_revision
 from colllm_ray.errors import ColllmError
+from colllm_ray.models.members import check_members
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,16 @@ class TeamSpec:
         guests: Sequence[ExpertConfig] = (),
         heads: Mapping[str, DeferralHead] | None = None,
     ) -> TeamSpec:
-        """Raises ColllmError where the models do not share a tokenizer, or the base is not the head's any more."""
+        """Raises ColllmError where a model cannot be a member, or the base is not the head's any more."""
         everyone = trained.collaboration.with_guests(guests)
-        tokenizer = shared_tokenizer(everyone)
+        shared = check_members(everyone)
         base = trained.collaboration.base
         if not trained.base_fits(weights_revision(base)):
             raise ColllmError(f"{base.model}: has other weights than when the head was trained; train it again")
-        context = shared_context(everyone)
-        own_ends = {
-            name: end_tokens(tokenizer) | declared_end_tokens(config) for name, config in everyone.members.items()
-        }
-        ends = frozenset().union(*(own_ends[name] for name in trained.collaboration.members))
-        return cls(trained, len(tokenizer), context, ends, tuple(guests), dict(heads or {}), own_ends)
+        ends = end_tokens(shared.tokenizer)
+        own_ends = {name: ends | declared_end_tokens(config) for name, config in everyone.members.items()}
+        together = frozenset().union(*(own_ends[name] for name in trained.collaboration.members))
+        return cls(trained, shared.vocab_size, shared.context, together, tuple(guests), dict(heads or {}), own_ends)
 
     @property
     def name(self) -> str:

@@ -105,6 +105,8 @@ def attend(
     for name in _UNKNOWN:
         if others.get(name) is not None:
             raise ColllmError(f"{type(module).__name__} needs attention with `{name}`, which the engine does not have")
+    if getattr(module, "is_causal", True) is False:
+        raise ColllmError(f"{type(module).__name__} sees the whole text at each token; a member sees what is before it")
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     step = step.on(key.device)
     keys, values = step.cache.store(layer, step.slots, step.positions[0], key, value)

@@ -15,6 +15,7 @@ from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed,
 from colllm_ray.engine.packed import PackedForward, in_step_order
 from colllm_ray.engine.slots import Slot, SlotTable
 from colllm_ray.engine.text import common_prefix
+from colllm_ray.errors import ColllmError
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,15 @@ class Engine:
         self._forward: CapturedForward | PackedForward = (CapturedForward if static_shapes else PackedForward)(
             model, cache
         )
-        self._forward([Row(cache.spare, 0, (0,))], [0])  # takes the memory, and refuses a model that cannot be served
+        try:
+            self._forward([Row(cache.spare, 0, (0,))], [0])  # takes the memory
+        except ColllmError as error:
+            raise ColllmError(f"{model.name}: cannot be served: {error}") from error
+        if cache.layers < model.layers:
+            raise ColllmError(
+                f"{model.name}: cannot be served: of its {model.layers} layers {model.layers - cache.layers} keep "
+                "something else of a text than keys and values"
+            )
 
     @torch.inference_mode()
     def extend(self, requests: Sequence[Extend]) -> list[Reply]:

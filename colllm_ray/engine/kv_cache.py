@@ -43,6 +43,11 @@ class KVCache:
     def spare(self) -> int:
         return self.slots
 
+    @property
+    def layers(self) -> int:
+        """How many layers have stored something."""
+        return len(self._layers)
+
     def store(self, layer: int, slots: Tensor, positions: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Puts keys and values [1, H, N, D] where `slots` and `positions` [N] say; returns all of the layer's."""
         if layer not in self._layers:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
+from transformers import PreTrainedModel
 
 from colllm_ray.config import ModelConfig
 from colllm_ray.engine.adapter import with_adapter
 from colllm_ray.engine.attention import ATTENTION
 from colllm_ray.engine.blocked_linear import block_linear_layers
+from colllm_ray.engine.checkpoint import read_model
+from colllm_ray.engine.weights import BY_LENGTH, longest_text
 from colllm_ray.errors import ColllmError
-from colllm_ray.model_folder import model_folder
 
 
 class LanguageModel:
     """Weights on a device, and the vocabulary that its log-probs range over.
 
-    `vocab_size` is the tokenizer's length: where the output layer is padded beyond it, the padding has no probability,
-    so that models of one tokenizer but other padding stay comparable.
+    `vocab_size` is the tokenizer's highest id and one: where the output layer is padded beyond it, the padding has no
+    probability, so that models of one tokenizer but other padding stay comparable.
     """
 
     def __init__(self, model: PreTrainedModel, vocab_size: int) -> None:
         self._output_layer = model.get_output_embeddings()
-        outputs = self._output_layer.out_features
+        outputs = getattr(self._output_layer, "out_features", None)
+        if outputs is None:
+            raise ColllmError(f"{model.name_or_path}: {type(model).__name__} has no linear output layer, as members do")
         if outputs < vocab_size:
             raise ColllmError(f"{model.name_or_path}: has {outputs} output tokens, its tokenizer {vocab_size}")
         self.model = model.eval()
@@ -36,20 +37,9 @@ class LanguageModel:
     def load(cls, config: ModelConfig, vocab_size: int) -> LanguageModel:
         """Loads from safetensors, onto the GPU where the config reserves one, layer by layer over several.
 
-        Raises ColllmError where the folder or hub id cannot be loaded.
+        Raises ColllmError where the folder or hub id cannot be loaded whole.
         """
-        disable_progress_bar()  # each stage shows its own
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                model_folder(config.model, weights=True),
-                revision=config.revision,
-                dtype=config.dtype,
-                trust_remote_code=config.trust_remote_code,
-                use_safetensors=True,
-                device_map="balanced" if config.num_gpus > 1 else None,
-            )
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ColllmError(f"{config.model}: cannot be loaded: {error}") from error
+        model = read_model(config)
         if config.adapter is not None:
             model = with_adapter(model, config.adapter)
         if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())):
@@ -79,12 +69,12 @@ class LanguageModel:
                 f"{self.name}: {type(self.model).__name__} does not use transformers' attention "
                 "interface, so that it cannot be served"
             )
-        rope = getattr(self.model.config, "rope_parameters", None) or {}
-        short = rope.get("original_max_position_embeddings", context)
-        if rope.get("rope_type") == "longrope" and context > short:
+        rope, longest = getattr(self.model.config, "rope_parameters", None) or {}, longest_text(self.model.config)
+        if rope.get("rope_type") in BY_LENGTH and longest is not None and context > longest:
             raise ColllmError(
-                f"{self.name}: longrope turns all texts of a step as its longest one asks for, which would mix texts "
-                f"of up to {short} tokens with longer ones; lower the collaboration's `context` to {short}"
+                f"{self.name}: {rope['rope_type']} RoPE turns all texts of a step as its longest one asks for, which "
+                f"would mix texts of up to {longest} tokens with longer ones; lower the collaboration's `context` to "
+                f"{longest}"
             )
 
     @property
@@ -95,6 +85,10 @@ class LanguageModel:
     @property
     def hidden_size(self) -> int:
         return int(self._output_layer.in_features)
+
+    @property
+    def layers(self) -> int:
+        return int(self.model.config.get_text_config().num_hidden_layers)
 
     @torch.inference_mode()
     def forward(self, input_ids: Tensor, wanted: Tensor, **model_arguments: object) -> tuple[Tensor, Tensor]:

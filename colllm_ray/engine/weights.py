@@ -4,26 +4,54 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
 from colllm_ray.config import Collaboration, ModelConfig
-from colllm_ray.errors import ColllmError
+from colllm_ray.errors import ColllmError, one_line
 from colllm_ray.model_folder import ADAPTER_CONFIG, CONFIG, WEIGHTS, files_revision, model_folder
 from colllm_ray.storage import is_local
 
+STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE scaling whose factor is not in `max_position_embeddings`
+BY_LENGTH = ("dynamic", "longrope")  # those that turn a whole text as its length asks
+
+# What transformers raises where files are missing or say what it cannot follow: it builds what they describe.
+REFUSALS = (
+    AttributeError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+
 
 def load_model_config(config: ModelConfig) -> PretrainedConfig:
-    """The model's own config.json. Raises ColllmError where there is none."""
+    """The model's own config.json. Raises ColllmError where there is none, or of a model that cannot be a member."""
     try:
-        return AutoConfig.from_pretrained(
+        loaded = AutoConfig.from_pretrained(
             model_folder(config.model, weights=False),
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
         )
-    except (OSError, ValueError) as error:
-        raise ColllmError(f"{config.model}: its configuration cannot be loaded: {error}") from error
+    except REFUSALS as error:
+        raise ColllmError(f"{config.model}: its configuration cannot be loaded: {one_line(error)}") from error
+    kind = f"{config.model}: is of model_type {loaded.model_type!r}"
+    if loaded.is_encoder_decoder:
+        raise ColllmError(f"{kind}, an encoder with a decoder; a member is a decoder alone")
+    if (how := getattr(loaded, "quantization_config", None)) is not None:
+        method = how.get("quant_method") if isinstance(how, dict) else getattr(how, "quant_method", how)
+        raise ColllmError(
+            f"{kind} with weights that are quantised ({method}), which are not loaded; save them in bfloat16, float16 "
+            "or float32"
+        )
+    return loaded
 
 
 def declared_end_tokens(config: ModelConfig) -> frozenset[int]:
@@ -58,16 +86,40 @@ def shared_context(collaboration: Collaboration) -> int:
     """
     lengths = {}
     for name, config in collaboration.members.items():
-        length = getattr(load_model_config(config).get_text_config(), "max_position_embeddings", None)
-        if not isinstance(length, int):
+        length = longest_text(loaded := load_model_config(config))
+        if length is None:
             raise ColllmError(f"{config.model}: its config.json has no `max_position_embeddings`; {name} needs one")
+        if collaboration.context is not None and collaboration.context > length:
+            rope = _rope(loaded).get("rope_type")
+            why = f" ({rope} RoPE beyond that turns a text as its length asks)" if rope in BY_LENGTH else ""
+            raise ColllmError(
+                f"context: {collaboration.context} tokens are more than {name} takes, {length}{why}; lower it"
+            )
         lengths[name] = length
-    shortest = min(lengths, key=lambda name: lengths[name])
-    if collaboration.context is not None and collaboration.context > lengths[shortest]:
-        raise ColllmError(
-            f"context: {collaboration.context} tokens are more than {shortest} takes, {lengths[shortest]}; lower it"
-        )
-    return collaboration.context or lengths[shortest]
+    return collaboration.context or min(lengths.values())
+
+
+def longest_text(config: PretrainedConfig) -> int | None:
+    """The longest text in tokens that the model was made for and an engine can serve; None where it does not say.
+
+    RoPE scaling of some kinds stretches `max_position_embeddings` by its factor. Of kinds that turn a text as its
+    length asks, only what is turned alike is served: texts grow, and share their steps with others.
+    """
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(length, int):
+        return None
+    rope = _rope(config)
+    kind, original = rope.get("rope_type"), rope.get("original_max_position_embeddings") or length
+    if kind in BY_LENGTH:
+        return min(original, length)
+    if kind in STRETCHED:
+        return max(length, int(original * (rope.get("factor") or 1)))
+    return length
+
+
+def _rope(config: PretrainedConfig) -> dict[str, Any]:
+    """Parameters of the model's RoPE; none where each kind of layer has its own, for a length that is given whole."""
+    return dict(getattr(config.get_text_config(), "rope_parameters", None) or {})
 
 
 def weights_stamp(config: ModelConfig) -> object:

@@ -20,6 +20,7 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from colllm_ray.data.examples import Example
+from colllm_ray.data.tokenizer import vocabulary_size
 from colllm_ray.errors import ColllmError
 from colllm_ray.lab.corpus import noise_words, passages, rows_in_every_form, rows_in_turns, split_facts
 from colllm_ray.lab.language_model_training import (
@@ -162,7 +163,7 @@ def _steps(recipe: Recipe, name: str) -> int:
 
 def _llama(shape: Shape, context: int, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary_size(tokenizer),
         hidden_size=shape.width,
         intermediate_size=shape.width * 8 // 3,
         num_hidden_layers=shape.layers,

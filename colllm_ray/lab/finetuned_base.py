@@ -9,7 +9,7 @@ import torch
 
 from colllm_ray.config import Collaboration, ExpertConfig
 from colllm_ray.data.examples import read_whole
-from colllm_ray.data.tokenizer import load_tokenizer
+from colllm_ray.data.tokenizer import load_tokenizer, vocabulary_size
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.weights import shared_context
 from colllm_ray.evaluation.compared import guest
@@ -25,7 +25,7 @@ LEARNING_RATE = 1e-3
 def finetuned_base(collaboration: Collaboration, folder: Path) -> ExpertConfig:
     """Writes the base, all of its weights fine-tuned on the collaboration's training data, to a folder."""
     tokenizer = load_tokenizer(collaboration.base)
-    model = LanguageModel.load(collaboration.base, len(tokenizer))
+    model = LanguageModel.load(collaboration.base, vocabulary_size(tokenizer))
     context = shared_context(collaboration)
     examples = list(read_whole(collaboration.data.train, "train", tokenizer, context, collaboration.data))
     torch.manual_seed(0)

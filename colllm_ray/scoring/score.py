@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray.data
+from ray.exceptions import ActorDiedError, RayTaskError
 from rich.progress import Progress
 from upath import UPath
 
 from colllm_ray.config import Collaboration, ModelConfig, Source
-from colllm_ray.data.tokenizer import shared_tokenizer
-from colllm_ray.engine.weights import shared_context
-from colllm_ray.errors import ColllmError
+from colllm_ray.errors import ColllmError, raised_by_user, reason_in
+from colllm_ray.models.members import check_members
 from colllm_ray.progress import progress_bars
 from colllm_ray.scoring.examples import ExampleWriter, finished_examples
 from colllm_ray.scoring.provenance import provenances
@@ -48,7 +50,8 @@ def score_sources(
     members = _chosen(collaboration, only)
     if only == "base" and from_serve is not None:
         raise ColllmError("an application does not tell the base's hidden states; score it without --from-serve")
-    tokenizer, context = shared_tokenizer(collaboration), shared_context(collaboration)
+    shared = check_members(collaboration)
+    tokenizer, context = shared.tokenizer, shared.context
     data = collaboration.data
     made_from = provenances(collaboration.name, members, tokenizer, sources, data)
     with progress_bars() as progress:
@@ -66,7 +69,7 @@ def score_sources(
             task = ScoringTask(
                 member=member,
                 config=config,
-                vocab_size=len(tokenizer),
+                vocab_size=shared.vocab_size,
                 batch_tokens=collaboration.scoring.tokens_for(config),
                 scores=scores,
                 made_from=made_from[member],
@@ -153,8 +156,27 @@ def _run(work: list[_Work], failed_too: bool, progress: Progress) -> None:
         return
     begin, done = time.monotonic(), dict.fromkeys(bars, 0)
     rows = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
-    for row in rows.iter_rows():
-        member, tokens = row["member"], sizes[row["shard"]].tokens
-        done[member] += tokens
-        rate = done[member] / (time.monotonic() - begin)
-        progress.update(bars[member], advance=tokens, note=f"tokens, {rate:,.0f} a second")
+    with _failures_in_one_line():
+        for row in rows.iter_rows():
+            member, tokens = row["member"], sizes[row["shard"]].tokens
+            done[member] += tokens
+            rate = done[member] / (time.monotonic() - begin)
+            progress.update(bars[member], advance=tokens, note=f"tokens, {rate:,.0f} a second")
+
+
+@contextmanager
+def _failures_in_one_line() -> Iterator[None]:
+    """Raises ColllmError where a scorer cannot be started or dies, or raises one; Ray Data does not log it as well."""
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except ActorDiedError as error:
+        raise ColllmError(f"a scorer died: {reason_in(str(error))}") from error
+    except RayTaskError as error:
+        if (message := raised_by_user(str(error))) is not None:
+            raise ColllmError(message) from error
+        raise
+    finally:
+        log.setLevel(level)

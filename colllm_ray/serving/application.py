@@ -20,7 +20,7 @@ from colllm_ray.serving import deployments
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.deployments import QUIET
 from colllm_ray.serving.router_client import router_client
-from colllm_ray.serving.starting import telling_of_start
+from colllm_ray.serving.starting import one_line_of_failure, telling_of_start
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # A copy that hangs, or whose steps fail, is killed at once: what it has to drain has gone on elsewhere.
@@ -62,7 +62,7 @@ def serving_http(
     spec = TeamSpec.of(trained)
     try:
         _start_serve(proxies, HTTPOptions(host=host, port=port))
-        with telling_of_start(spec.name):
+        with one_line_of_failure(spec.name), telling_of_start(spec.name):
             serve.run(http_application(spec, keys), name=spec.name)
         yield f"http://{host}:{port}"
     finally:
@@ -84,7 +84,7 @@ def deploy_http(trained: TrainedCollaboration, host: str, port: int, keys: KeyHa
     spec = TeamSpec.of(trained)
     application = http_application(spec, keys)
     _start_serve("EveryNode", HTTPOptions(host=host, port=port))
-    with telling_of_start(spec.name):
+    with one_line_of_failure(spec.name), telling_of_start(spec.name):
         serve.run(application, name=spec.name)
     running = _get_global_client().http_config
     return f"http://{running.host}:{running.port}"
@@ -104,7 +104,9 @@ def running(application: serve.Application, name: str) -> Iterator[DeploymentHan
     try:
         if not was_running:
             _start_serve("Disabled")
-        yield serve.run(application, name=name, route_prefix=None)
+        with one_line_of_failure(name):
+            handle = serve.run(application, name=name, route_prefix=None)
+        yield handle
     finally:
         if was_running:
             serve.delete(name)

@@ -102,6 +102,7 @@ def _all_have(serving: ServingConfig) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": serving.drain_s,
         "graceful_shutdown_wait_loop_s": 0.5,
         "max_surge_percent": 100 if serving.surge else 0,
+        "max_constructor_retry_count": 1,  # a model that could not be loaded cannot be loaded the next time
     }
 
 

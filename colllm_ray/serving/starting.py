@@ -1,4 +1,4 @@
-"""What the start of an application waits for, told while it does."""
+"""What the start of an application waits for, told while it does, and why it failed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from colllm_ray.errors import ColllmError, reason_in
 from colllm_ray.serving.deployed import deployed
 from colllm_ray.serving.placement.nodes import node_rooms
 from colllm_ray.serving.placement.waiting import demands, why_waiting
 
 EVERY_S = 10.0
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
 @contextmanager
@@ -46,3 +48,14 @@ def _missing(application: str) -> str:
         ", ".join(filter(None, [f"{one.name} {len(one.running)} of {one.wanted}", why_waiting(one, rooms, waiting)]))
         for one in incomplete
     )
+
+
+@contextmanager
+def one_line_of_failure(application: str) -> Iterator[None]:
+    """Raises ColllmError with the reason where the application cannot be started in the body."""
+    try:
+        yield
+    except RuntimeError as error:  # Serve's, with the tracebacks of all that failed
+        failed = [one for one in deployed() if one.application == application and one.status in FAILED]
+        reasons = dict.fromkeys(f"{one.name}: {reason_in(one.message)}" for one in failed) or [reason_in(str(error))]
+        raise ColllmError(f"{application} cannot be started: {'; '.join(reasons)}") from error

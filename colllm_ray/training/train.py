@@ -13,12 +13,12 @@ from safetensors.torch import load, save
 from upath import UPath
 
 from colllm_ray.config import Collaboration
-from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.deferral.calibration import base_alone, calibrate_on_text
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import BESIDE, HEAD, TrainedCollaboration
 from colllm_ray.engine.weights import weights_dtype
 from colllm_ray.errors import ColllmError
+from colllm_ray.models.members import check_members
 from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.scores import FeatureScores
 from colllm_ray.storage import Where, location, write_whole
@@ -40,11 +40,12 @@ def train(collaboration: Collaboration, run: Where) -> TrainedCollaboration:
     run, training = location(run), collaboration.training
     if training.mode == "lora" and collaboration.base.adapter is not None:
         raise ColllmError("base.adapter: mode lora trains an adapter of its own; merge this one into the model first")
+    vocab_size = check_members(collaboration).vocab_size
     folder = ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores")
     folder.check_failed(collaboration.data.max_failed)
     if training.mode != "frozen":  # told before the head is fitted, though only DeepSpeed needs it
         deepspeed_config(training, training.workers, steps=1, dtype=weights_dtype(collaboration.base))
-    stage = _Stage(collaboration, folder, folder.read("validation"), run / "training")
+    stage = _Stage(collaboration, vocab_size, folder, folder.read("validation"), run / "training")
     head = stage.untrained_head() if training.objective == "finetune" else stage.fit_head()
     if training.mode == "frozen":
         stage.save_with_frozen_base(head, run / "collaboration")
@@ -61,6 +62,7 @@ class _Stage:
     """
 
     collaboration: Collaboration
+    vocab_size: int
     scores: ScoreFolder
     validation: FeatureScores
     storage: UPath
@@ -95,7 +97,7 @@ class _Stage:
             scores=self.scores,
             training=training,
             model=base.model_copy(update={"num_gpus": float(training.base.num_gpus)}),
-            vocab_size=len(load_tokenizer(base)),
+            vocab_size=self.vocab_size,
             prices=self.collaboration.prices,
             head=head.state_dict(),
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from colllm_ray.config import ModelConfig
-from colllm_ray.engine.weights import load_model_config, weights_dtype
+from colllm_ray.engine.checkpoint import empty_model
+from colllm_ray.engine.weights import weights_dtype
 from colllm_ray.errors import ColllmError
 
 TOKENS = 2  # of the text that shows how large a token's keys and values are
@@ -38,11 +38,9 @@ def needs_of(config: ModelConfig, context: int) -> Needs:
     An adapter is merged into the weights and takes no room. What a step needs beside these depends on its size.
     """
     size = getattr(torch, weights_dtype(config)).itemsize
+    model = empty_model(config)
     try:
         with torch.device("meta"), torch.inference_mode():
-            model = AutoModelForCausalLM.from_config(  # in the one dtype in which mixtures of experts run there
-                load_model_config(config), dtype=torch.bfloat16, trust_remote_code=config.trust_remote_code
-            )
             cache = model(input_ids=torch.zeros(1, TOKENS, dtype=torch.long), use_cache=True).past_key_values
             kept = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
     except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from colllm_ray.config import Collaboration
-from colllm_ray.engine.weights import shared_context
+from colllm_ray.models.members import check_members
 from colllm_ray.serving.deployments import ingress_reserved
 from colllm_ray.serving.placement.needs import Needs, needs_of
 from colllm_ray.serving.placement.nodes import NodeRoom, why_nowhere
@@ -32,9 +32,9 @@ class Planned:
 def planned(collaboration: Collaboration, rooms: Sequence[NodeRoom] | None) -> list[Planned]:
     """What the copies need and, on nodes with this much room, where they can run: as many as may run at once.
 
-    Raises ColllmError for a model whose configuration cannot be read.
+    Raises ColllmError for a model that cannot be a member.
     """
-    context = shared_context(collaboration)
+    context = check_members(collaboration).context
     plans = [_ingress(collaboration)]
     for name, config in collaboration.members.items():
         plans.append(Planned(name, config.most_replicas, config.reserved, needs_of(config, context)))
