@@ -1,4 +1,4 @@
-"""The one exception that a user's own input raises."""
+"""The exceptions that are no faults of ours: a user's own input raises the one, a signal the other."""
 
 
 class ColllmError(Exception):
@@ -6,3 +6,10 @@ class ColllmError(Exception):
 
     The command line prints the message alone, without a traceback.
     """
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal ends the command: no `except Exception` may hold it up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")

@@ -32,6 +32,7 @@ from colllm_ray.lab.recipe import Recipe, Shape
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.lab.world import Domain, make_world
 from colllm_ray.progress import progress_bars
+from colllm_ray.storage import give_usual_modes
 
 REPORT_EVERY = 10  # steps
 BASE = "base"
@@ -61,6 +62,7 @@ def build_lab(out: Path, recipe: Recipe) -> None:
     for member in (*recipe.domains, BASE):
         tokenizer.save_pretrained(unfinished / member)
     _train_side_by_side(recipe, unfinished)
+    give_usual_modes(unfinished)
     unfinished.rename(out)
 
 
