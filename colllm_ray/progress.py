@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from datetime import timedelta
+
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
 
 LOG_WIDTH = 160  # characters
-LOG_STEPS = 10  # lines that a task writes in a log, at most
+LOG_STEPS = 10  # lines that a task writes in a log as it comes further
+LOG_EVERY_S = 30.0  # and one at least in this time
 
 
 def results_console() -> Console:
@@ -19,7 +24,7 @@ def progress_bars() -> Progress:
     """Bars on standard error, so that what a command prints stays clean."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        return _ProgressLines(console=console, disable=True)
+        return ProgressLines(console)
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(),
@@ -30,8 +35,22 @@ def progress_bars() -> Progress:
     return Progress(*columns, console=console)
 
 
-class _ProgressLines(Progress):
-    """A line each time a task has come a tenth further; the moving display is off."""
+class ProgressLines(Progress):
+    """A line each time a task has come a tenth further, and when it was silent for long; the moving display is off."""
+
+    def __init__(self, console: Console, every_s: float = LOG_EVERY_S) -> None:
+        super().__init__(console=console, disable=True)
+        self._every_s = every_s
+
+    def start(self) -> None:
+        self._written: dict[TaskID, float] = {}
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._show_life, name="progress", daemon=True)
+        self._watch.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._watch.join()
 
     def update(self, task_id: TaskID, **changes: object) -> None:
         before = self._tenths(task_id)
@@ -47,8 +66,19 @@ class _ProgressLines(Progress):
         return int(self.tasks[task_id].percentage * LOG_STEPS / 100)
 
     def _log(self, task_id: TaskID, before: int) -> None:
-        if self._tenths(task_id) == before:
-            return
-        task = self.tasks[task_id]
-        line = f"{task.description}: {task.completed:.0f}/{task.total:.0f} {task.fields['note']}"
+        if self._tenths(task_id) != before:
+            self._write(self.tasks[task_id])
+
+    def _show_life(self) -> None:
+        while not self._over.wait(self._every_s / 10):
+            now = time.monotonic()
+            for task in self.tasks:
+                if now - self._written.setdefault(task.id, now) >= self._every_s and not task.finished:
+                    self._write(task)
+
+    def _write(self, task: Task) -> None:
+        self._written[task.id] = time.monotonic()
+        of = "" if task.total is None else f" {task.completed:.0f}/{task.total:.0f}"
+        since = f", {timedelta(seconds=round(task.elapsed or 0))} so far" if task.total is None else ""
+        line = f"{task.description}:{of} {task.fields['note']}{since}"
         self.console.print(line.rstrip(), highlight=False, soft_wrap=True)

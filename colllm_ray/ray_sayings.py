@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ABOUT_CONSTRUCTORS = b"has constructor arguments in the object store and max_restarts > 0"
 
 
 class _Without(logging.Filter):
@@ -35,3 +42,22 @@ def leave_out_alarms() -> None:
     """For the loggers of this process; may be called again."""
     for name, each in LEFT_OUT.items():
         logging.getLogger(name).addFilter(each)  # one that is there already is not added again
+
+
+@contextmanager
+def leaving_out(saying: bytes) -> Iterator[None]:
+    """Leaves out lines with this saying of what the body writes to standard error; for Ray's part in C++.
+
+    Everything else follows after the body, which should be short.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            os.write(2, b"".join(line for line in said if saying not in line))

@@ -67,18 +67,16 @@ def parser() -> argparse.ArgumentParser:
 
     whole = _Parser(prog="colllm", description="Several language models write one answer together.")
     whole.add_argument("--version", action="version", version=__version__)
-    on_ray: argparse.ArgumentParser = _Parser(add_help=False)
+    on_ray = _Parser(add_help=False)
     on_ray.add_argument(
         "--address",
         type=_cluster,
         default=os.environ.get("RAY_ADDRESS"),
         help="the Ray cluster to run in (default: $RAY_ADDRESS; without it a Ray of this machine, stopped at the end)",
     )
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser] = whole.add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+    subparsers = whole.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, does: str, run: object, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    def command(name: str, does: str, run: object, *parents: _Parser) -> _Parser:
         added = subparsers.add_parser(name, help=does, description=does, parents=parents)
         added.set_defaults(run=run)
         return added

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,20 +14,24 @@ from colllm_ray.serving.placement.nodes import node_rooms
 from colllm_ray.serving.placement.waiting import demands, why_waiting
 
 EVERY_S = 10.0
+AGAIN_S = 30.0  # where nothing has changed
 
 
 @contextmanager
 def telling_of_start(application: str) -> Iterator[None]:
-    """Says on standard error, for as long as the body runs, which copies do not run yet; of one without a node, why."""
+    """Says on standard error, for as long as the body runs, which copies do not run yet; of one without a node, why.
+
+    Whenever that changes, and every half a minute.
+    """
     console = Console(stderr=True)
     over = threading.Event()
 
     def tell() -> None:
-        told = None
+        told, told_at = None, 0.0
         while not over.wait(EVERY_S):
             missing = _missing(application)
-            if missing and missing != told:
-                told = missing
+            if missing and (missing != told or time.monotonic() - told_at >= AGAIN_S):
+                told, told_at = missing, time.monotonic()
                 console.print(f"start {application}: {missing}", highlight=False, markup=False, soft_wrap=True)
 
     teller = threading.Thread(target=tell, daemon=True)
