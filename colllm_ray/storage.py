@@ -33,7 +33,7 @@ Where = str | Path | UPath
 def location(path: Where) -> UPath:
     """A path or URI as something to read, write and list; relative paths are of the working folder.
 
-    Raises ColllmError for a protocol that fsspec does not know or has no driver for.
+    Raises ColllmError for a protocol that fsspec does not know or has no driver for, or where nobody answers.
     """
     try:
         # What other processes write has to be seen, so listings are not kept.
@@ -41,6 +41,8 @@ def location(path: Where) -> UPath:
         _ = found.fs  # the driver is loaded here, rather than deep in a job
     except (ValueError, ImportError) as error:
         raise ColllmError(f"{path}: there is no storage for it here: {error}") from error
+    except OSError as error:
+        raise ColllmError(f"{path}: cannot be reached: {error.strerror or error}") from error
     return found.absolute() if is_local(path) else found
 
 

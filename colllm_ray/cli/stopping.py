@@ -34,13 +34,14 @@ def stopping_at_signals() -> Iterator[None]:
         last.start()
         raise StoppedError(number)
 
-    for number in SIGNALS:
-        signal.signal(number, stop)
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     finally:
         if stopped:
             _end(stopped[0])
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_at_once(number: int) -> NoReturn:

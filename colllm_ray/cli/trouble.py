@@ -34,10 +34,13 @@ def what_to_mend(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that it comes from; an error of Ray has what was raised in the worker as `cause`."""
+    """The error and those that it comes from; in the place of one of Ray, what was raised in the worker."""
     while error is not None:
-        yield error
-        error = getattr(error, "cause", None) or error.__cause__
+        if isinstance(raised := getattr(error, "cause", None), BaseException):
+            error = raised
+        else:
+            yield error
+            error = error.__cause__
 
 
 def _of_the_system(error: OSError) -> str:
