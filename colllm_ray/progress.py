@@ -73,12 +73,16 @@ class ProgressLines(Progress):
         while not self._over.wait(self._every_s / 10):
             now = time.monotonic()
             for task in self.tasks:
-                if now - self._written.setdefault(task.id, now) >= self._every_s and not task.finished:
+                is_done = task.total is not None and task.completed >= task.total
+                if now - self._written.setdefault(task.id, now) >= self._every_s and not is_done:
                     self._write(task)
 
     def _write(self, task: Task) -> None:
         self._written[task.id] = time.monotonic()
-        of = "" if task.total is None else f" {task.completed:.0f}/{task.total:.0f}"
-        since = f", {timedelta(seconds=round(task.elapsed or 0))} so far" if task.total is None else ""
-        line = f"{task.description}:{of} {task.fields['note']}{since}"
+        so_far = f"{task.completed:.0f}/{task.total:.0f}" if task.total is not None else _duration(task.elapsed)
+        line = f"{task.description}: {so_far} {task.fields['note']}"
         self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float | None) -> str:
+    return str(timedelta(seconds=round(seconds or 0)))

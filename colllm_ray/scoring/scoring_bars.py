@@ -40,6 +40,11 @@ class ScoringBars:
         """A shard is written."""
         self._set(at, self._tokens[at.shard])
 
+    def told(self, tokens: Mapping[Begun, int]) -> None:
+        """So many tokens of shards that are begun are scored."""
+        for at, count in tokens.items():
+            self._set(at, count)
+
     @contextmanager
     def following(self, tally: ActorProxy[Tally]) -> Iterator[None]:
         """Shows what the tally says while the body runs."""
@@ -54,8 +59,7 @@ class ScoringBars:
                     TimeoutError,
                 ):  # its node is lost, or busy; shards that are done are shown
                     continue
-                for at, tokens in told.items():
-                    self._set(at, tokens)
+                self.told(told)
 
         follower = threading.Thread(target=follow, name="scoring-bars", daemon=True)
         follower.start()
