@@ -13,7 +13,7 @@ from collections.abc import Callable
 import ray
 
 # What is said where something is wrong: by logs of Ray, in Python and C++, and by Python.
-ALARMING = re.compile(r"(?i)warn|error|traceback|exception|fail|retri|core_worker|logging\.cc|authenticat|\(raylet\)")
+ALARMING = re.compile(
     r"(?i)warn|error|traceback|exception|fail|retri|core_worker|logging\.cc|authentication|\(raylet\)"
 )
 DEADLINE_S = 600.0  # for `colllm demo` beside other tests, on a machine that does other things as well
