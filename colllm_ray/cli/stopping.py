@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -27,9 +27,9 @@ def stopping_at_signals() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         if stopped:
-            _end_at_once(number)
+            _end(number)
         stopped.append(number)
-        last = threading.Timer(GRACE_S, _end_at_once, (number,))
+        last = threading.Timer(GRACE_S, _end, (number,))
         last.daemon = True
         last.start()
         raise StoppedError(number)
@@ -44,23 +44,17 @@ def stopping_at_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_at_once(number: int) -> NoReturn:
-    """Takes the processes along that were started: nobody else ends them."""
+def _end(number: int) -> NoReturn:
+    """Takes along the processes that were started and are still there: nobody else ends them.
+
+    Without what the interpreter does at its end: it would wait for threads, and tell of their errors.
+    """
     import psutil
 
     for process in psutil.Process().children(recursive=True):
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    _end(number)
-
-
-def _end(number: int) -> NoReturn:
-    """Without what the interpreter does at its end: it would wait for threads, and tell of their errors."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError):  # whoever read it has gone
             stream.flush()
-        except OSError:  # whoever read it has gone
-            continue
     os._exit(128 + number)

@@ -33,14 +33,20 @@ def what_to_mend(error: BaseException) -> str | None:
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and those that it comes from; in the place of one of Ray, what was raised in the worker."""
-    while error is not None:
-        if isinstance(raised := getattr(error, "cause", None), BaseException):
-            error = raised
+    waiting, seen = [error], list[BaseException]()
+    while waiting:
+        one = waiting.pop(0)
+        if any(one is other for other in seen):
+            continue
+        seen.append(one)
+        if isinstance(raised := getattr(one, "cause", None), BaseException):
+            waiting.append(raised)
         else:
-            yield error
-            error = error.__cause__
+            yield one
+        if one.__cause__ is not None:
+            waiting.append(one.__cause__)
 
 
 def _of_the_system(error: OSError) -> str:

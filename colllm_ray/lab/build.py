@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import product
 from multiprocessing.queues import Queue
@@ -94,10 +96,10 @@ def _train_side_by_side(recipe: Recipe, out: Path) -> None:
     context = multiprocessing.get_context("spawn")
     reports: Queue[tuple[str, int, float]] = context.Queue()
     processes = min(os.cpu_count() or 1, len(recipe.domains) + 1)
-    with (
-        progress_bars() as progress,
-        ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(reports, processes)) as pool,
-    ):
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(reports, processes))
+    with ExitStack() as leaving:
+        leaving.callback(pool.shutdown, wait=False, cancel_futures=True)  # what is stopped does not wait for the rest
+        progress = leaving.enter_context(progress_bars())
         bars = {
             name: progress.add_task(f"train {name}", total=_steps(recipe, name), note="")
             for name in (*recipe.domains, BASE)
@@ -119,6 +121,7 @@ _reports: Queue[tuple[str, int, float]]
 def _start_process(reports: Queue[tuple[str, int, float]], processes: int) -> None:
     global _reports
     _reports = reports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command ends them
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
 
