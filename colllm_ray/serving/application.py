@@ -19,7 +19,7 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
 from colllm_ray.serving import deployments, until_started
 from colllm_ray.serving.api.keys import KeyHashes
-from colllm_ray.serving.deployed import deployed, route_prefixes
+from colllm_ray.serving.deployed import FAILED, deployed, route_prefixes
 from colllm_ray.serving.deployments import QUIET
 from colllm_ray.serving.router_client import router_client
 from colllm_ray.serving.starting import telling_of_start
@@ -131,7 +131,8 @@ def _run(application: serve.Application, name: str, prefix: str | None) -> Deplo
         try:
             return serve.run(application, name=name, route_prefix=prefix)
         except RuntimeError as error:
-            reasons = [f"{one.name}: {one.reason}" for one in deployed() if one.application == name and one.reason]
+            failed = (one for one in deployed() if one.application == name and one.status in FAILED)
+            reasons = [f"{one.name}: {one.reason}" for one in failed]
             raise ColllmError(f"{name} cannot start: {'; '.join(reasons) or error}") from error
 
 

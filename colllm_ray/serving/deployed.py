@@ -10,7 +10,8 @@ from ray.serve.exceptions import RayServeException
 
 from colllm_ray.errors import ColllmError
 
-RUNS = "RUNNING"
+RUNS = "RUNNING"  # of a copy
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")  # of a deployment
 
 
 @dataclass(frozen=True)
