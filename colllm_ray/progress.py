@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID,
 
 LOG_WIDTH = 160  # characters
 LOG_STEPS = 10  # lines that a task writes in a log as it comes further
-LOG_EVERY_S = 30.0  # and one at least in this time
+LOG_EVERY_S = 25.0  # and one at least in this time
 
 
 def results_console() -> Console:

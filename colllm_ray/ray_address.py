@@ -6,7 +6,7 @@ import socket
 
 from colllm_ray.errors import ColllmError
 
-AUTO = "auto"
+AUTO, LOCAL = "auto", "local"  # what Ray calls the cluster of this machine, and one that is to be started
 CONNECT_S = 10.0
 ANSWER_S = 30.0  # a head node that is busy
 WANTED = "give HOST:PORT of the head node, as `ray start` printed it (the port is 6379 by default), or `auto`"

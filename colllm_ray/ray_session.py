@@ -18,7 +18,7 @@ from ray.data import DataContext
 
 from colllm_ray.config import Collaboration
 from colllm_ray.errors import ColllmError
-from colllm_ray.ray_address import reachable_cluster
+from colllm_ray.ray_address import LOCAL, reachable_cluster
 from colllm_ray.ray_processes import RayProcesses
 from colllm_ray.ray_sayings import leave_out_alarms
 
@@ -67,7 +67,7 @@ def joined_cluster(address: str) -> Iterator[None]:
 def _start(cpus: int) -> Callable[[dict[str, Any]], None]:
     def start(options: dict[str, Any]) -> None:
         try:
-            ray.init("local", num_cpus=cpus, include_dashboard=False, **options)
+            ray.init(LOCAL, num_cpus=cpus, include_dashboard=False, **options)
         except OSError as error:
             folder = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
             raise ColllmError(

@@ -11,7 +11,7 @@ from typing import NoReturn
 from colllm_ray import __version__
 from colllm_ray.cli import commands
 from colllm_ray.errors import ColllmError
-from colllm_ray.ray_address import AUTO, host_and_port
+from colllm_ray.ray_address import AUTO, LOCAL, host_and_port
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,13 +49,15 @@ def _route_prefix(text: str) -> str:
 
 
 def _cluster(text: str) -> str | None:
-    """An address of Ray, checked as far as it can be without asking; None for an empty one."""
-    if text and text != AUTO:
+    """An address of Ray, checked as far as it can be without asking; None for a Ray of this machine."""
+    if text in ("", LOCAL):
+        return None
+    if text != AUTO:
         try:
             host_and_port(text)
         except ColllmError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
-    return text or None
+    return text
 
 
 def parser() -> argparse.ArgumentParser:

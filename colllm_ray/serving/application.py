@@ -57,10 +57,12 @@ def serving_http(
     proxies: Literal["EveryNode", "HeadOnly"] = "EveryNode",
 ) -> Iterator[str]:
     """The collaboration as `start_http` lets it answer, for as long as the body runs."""
+    was_running = _serve_is_running()
     try:
         yield start_http(trained, host, port, keys, proxies)
     finally:
-        _stop_serve()
+        if not was_running:  # else it is another's, and nothing was started
+            _stop_serve()
 
 
 def start_http(

@@ -14,7 +14,7 @@ from colllm_ray.serving.placement.nodes import node_rooms
 from colllm_ray.serving.placement.waiting import demands, why_waiting
 
 EVERY_S = 10.0
-AGAIN_S = 30.0  # where nothing has changed
+AGAIN_S = 20.0  # where nothing has changed
 
 
 @contextmanager
