@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -52,14 +52,9 @@ class ScoringBars:
 
         def follow() -> None:
             while not over.wait(LOOK_EVERY_S):
-                try:
-                    told = ray.get(tally.tokens.remote(), timeout=LOOK_EVERY_S)
-                except (
-                    ray.exceptions.RayError,
-                    TimeoutError,
-                ):  # its node is lost, or busy; shards that are done are shown
-                    continue
-                self.told(told)
+                # Where its node is lost, or busy, shards that are done are shown.
+                with suppress(ray.exceptions.RayError, TimeoutError):
+                    self.told(ray.get(tally.tokens.remote(), timeout=LOOK_EVERY_S))
 
         follower = threading.Thread(target=follow, name="scoring-bars", daemon=True)
         follower.start()
