@@ -79,8 +79,8 @@ class ProgressLines(Progress):
 
     def _write(self, task: Task) -> None:
         self._written[task.id] = time.monotonic()
-        so_far = f"{task.completed:.0f}/{task.total:.0f}" if task.total is not None else _duration(task.elapsed)
-        line = f"{task.description}: {so_far} {task.fields['note']}"
+        total = f"/{task.total:.0f}" if task.total is not None else f" in {_duration(task.elapsed)}"
+        line = f"{task.description}: {task.completed:.0f}{total} {task.fields['note']}"
         self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
 
 

@@ -23,7 +23,7 @@ def test_a_task_that_stands_still_gives_a_sign_of_life() -> None:
         progress.add_task("train", total=None, note="")
         progress.add_task("read", total=5, completed=5, note="")
         wait_until(lambda: lines.getvalue().count("load: 3/10 layers\n") >= 2, "two signs of life")
-        wait_until(lambda: "train: 0:00:00\n" in lines.getvalue(), "one of a task without an end")
+        wait_until(lambda: "train: 0 in 0:00:00\n" in lines.getvalue(), "one of a task without an end")
     assert "read" not in lines.getvalue()
 
 
