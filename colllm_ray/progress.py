@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 from rich.console import Console
@@ -35,6 +37,24 @@ def progress_bars() -> Progress:
     return Progress(*columns, console=console)
 
 
+@contextmanager
+def repeating(do: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Calls `do` again and again, in a thread of its own, while the body runs."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every_s):
+            do()
+
+    thread = threading.Thread(target=repeat, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class ProgressLines(Progress):
     """A line each time a task has come a tenth further, and when it was silent for long; the moving display is off."""
 
@@ -42,15 +62,14 @@ class ProgressLines(Progress):
         super().__init__(console=console, disable=True)
         self._every_s = every_s
 
-    def start(self) -> None:
         self._written: dict[TaskID, float] = {}
-        self._over = threading.Event()
-        self._watch = threading.Thread(target=self._show_life, name="progress", daemon=True)
-        self._watch.start()
+        self._watch = ExitStack()
+
+    def start(self) -> None:
+        self._watch.enter_context(repeating(self._show_life, self._every_s / 10))
 
     def stop(self) -> None:
-        self._over.set()
-        self._watch.join()
+        self._watch.close()
 
     def update(self, task_id: TaskID, **changes: object) -> None:
         before = self._tenths(task_id)
@@ -70,12 +89,11 @@ class ProgressLines(Progress):
             self._write(self.tasks[task_id])
 
     def _show_life(self) -> None:
-        while not self._over.wait(self._every_s / 10):
-            now = time.monotonic()
-            for task in self.tasks:
-                is_done = task.total is not None and task.completed >= task.total
-                if now - self._written.setdefault(task.id, now) >= self._every_s and not is_done:
-                    self._write(task)
+        now = time.monotonic()
+        for task in self.tasks:
+            is_done = task.total is not None and task.completed >= task.total
+            if now - self._written.setdefault(task.id, now) >= self._every_s and not is_done:
+                self._write(task)
 
     def _write(self, task: Task) -> None:
         self._written[task.id] = time.monotonic()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import ray
 from rich.progress import Progress, TaskID
 
+from colllm_ray.progress import repeating
 from colllm_ray.scoring.tally import Begun, Tally
 
 if TYPE_CHECKING:
@@ -48,21 +49,14 @@ class ScoringBars:
     @contextmanager
     def following(self, tally: ActorProxy[Tally]) -> Iterator[None]:
         """Shows what the tally says while the body runs."""
-        over = threading.Event()
 
-        def follow() -> None:
-            while not over.wait(LOOK_EVERY_S):
-                # Where its node is lost, or busy, shards that are done are shown.
-                with suppress(ray.exceptions.RayError, TimeoutError):
-                    self.told(ray.get(tally.tokens.remote(), timeout=LOOK_EVERY_S))
+        def show() -> None:
+            # Where its node is lost, or busy, shards that are done are shown.
+            with suppress(ray.exceptions.RayError, TimeoutError):
+                self.told(ray.get(tally.tokens.remote(), timeout=LOOK_EVERY_S))
 
-        follower = threading.Thread(target=follow, name="scoring-bars", daemon=True)
-        follower.start()
-        try:
+        with repeating(show, LOOK_EVERY_S):
             yield
-        finally:
-            over.set()
-            follower.join()
 
     def _set(self, at: Begun, tokens: int) -> None:
         """A shard that is scored once more, because its scorer died, does not go back."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 
+from colllm_ray.progress import repeating
 from colllm_ray.serving.deployed import deployed
 from colllm_ray.serving.placement.nodes import node_rooms
 from colllm_ray.serving.placement.waiting import demands, why_waiting
@@ -24,23 +24,17 @@ def telling_of_start(application: str) -> Iterator[None]:
     Whenever that changes, and every half a minute.
     """
     console = Console(stderr=True)
-    over = threading.Event()
+    told, told_at = "", 0.0
 
     def tell() -> None:
-        told, told_at = None, 0.0
-        while not over.wait(EVERY_S):
-            missing = _missing(application)
-            if missing and (missing != told or time.monotonic() - told_at >= AGAIN_S):
-                told, told_at = missing, time.monotonic()
-                console.print(f"start {application}: {missing}", highlight=False, markup=False, soft_wrap=True)
+        nonlocal told, told_at
+        missing = _missing(application)
+        if missing and (missing != told or time.monotonic() - told_at >= AGAIN_S):
+            told, told_at = missing, time.monotonic()
+            console.print(f"start {application}: {missing}", highlight=False, markup=False, soft_wrap=True)
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    try:
+    with repeating(tell, EVERY_S):
         yield
-    finally:
-        over.set()
-        teller.join()
 
 
 def _missing(application: str) -> str:
