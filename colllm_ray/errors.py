@@ -1,4 +1,4 @@
-"""The one exception that a user's own input raises, and what libraries raise told in one line."""
+"""The exceptions that are no faults of ours, of a user's input and of signals; and libraries' errors in one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ class ColllmError(Exception):
 
     The command line prints the message alone, without a traceback.
     """
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal ends the command: no `except Exception` may hold it up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
 
 
 def one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ folder complete is the file that is written last.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -32,7 +33,7 @@ Where = str | Path | UPath
 def location(path: Where) -> UPath:
     """A path or URI as something to read, write and list; relative paths are of the working folder.
 
-    Raises ColllmError for a protocol that fsspec does not know or has no driver for.
+    Raises ColllmError for a protocol that fsspec does not know or has no driver for, or where nobody answers.
     """
     try:
         # What other processes write has to be seen, so listings are not kept.
@@ -40,6 +41,8 @@ def location(path: Where) -> UPath:
         _ = found.fs  # the driver is loaded here, rather than deep in a job
     except (ValueError, ImportError) as error:
         raise ColllmError(f"{path}: there is no storage for it here: {error}") from error
+    except OSError as error:
+        raise ColllmError(f"{path}: cannot be reached: {error.strerror or error}") from error
     return found.absolute() if is_local(path) else found
 
 
@@ -57,8 +60,10 @@ def written_whole(path: UPath) -> Iterator[IO[bytes]]:
         with unfinished.open("wb") as file:
             yield file
         unfinished.rename(path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which it is
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
 
 
@@ -83,6 +88,14 @@ def delete_folder(folder: UPath) -> None:
     """Deletes a folder with all that lies in it, if it is there."""
     if folder.exists():
         folder.fs.rm(folder.path, recursive=True)
+
+
+def give_usual_modes(folder: Path) -> None:
+    """Lets those read a folder who may read new files: safetensors writes for its user alone."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 @contextmanager
@@ -112,6 +125,7 @@ def written_folder(folder: UPath, last: str) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished
+        give_usual_modes(unfinished)
         delete_folder(folder)
         unfinished.rename(str(folder))
         return

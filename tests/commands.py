@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,10 @@ from collections.abc import Callable
 
 import ray
 
+# What is said where something is wrong: by logs of Ray, in Python and C++, and by Python.
+ALARMING = re.compile(
+    r"(?i)warn|error|traceback|exception|fail|retri|core_worker|logging\.cc|authentication|\(raylet\)"
+)
 DEADLINE_S = 600.0  # for `colllm demo` beside other tests, on a machine that does other things as well
 
 
@@ -32,6 +37,11 @@ def start_colllm(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def alarms(output: str) -> list[str]:
+    """Lines of a good run that read as if something were wrong."""
+    return [line for line in output.splitlines() if ALARMING.search(line)]
 
 
 def run_colllm(*arguments: object) -> tuple[int, str]:

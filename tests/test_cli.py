@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from colllm_ray.config import Collaboration
 from colllm_ray.deferral.trained import TrainedCollaboration
 from tests.collaborations import random_collaboration
-from tests.commands import free_port, ray_address, run_colllm, start_colllm
+from tests.commands import alarms, free_port, ray_address, run_colllm, start_colllm, wait_until
 from tests.conftest import ModelFolder
+from tests.processes import named
 
 
 def test_help_names_every_stage() -> None:
@@ -49,7 +53,12 @@ def test_serve_answers_until_it_is_stopped(
     process = start_colllm("serve", tmp_path / "collaboration", "--port", free_port(), "--address", ray_address())
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
-    url = next(line.split()[3] for line in lines if " answers at " in line).removesuffix("/v1/chat/completions;")
+    url, said = "", ""
+    while not url:
+        said += (line := next(lines))
+        if " answers at " in line:
+            url = line.split()[3].removesuffix("/v1/chat/completions;")
+    assert alarms(said) == []
     assert next(lines) == f"people can ask at {url}\n"
     assert httpx.get(f"{url}/v1/models").status_code == 401
     monkeypatch.setenv("COLLLM_API_KEY", "a-key-of-ours")
@@ -58,7 +67,33 @@ def test_serve_answers_until_it_is_stopped(
     assert "  base " in output
     assert "  e0 " in output
     process.terminate()
-    assert process.wait(timeout=60) == 0
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert rest == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"), [(signal.SIGINT, "/raylet/raylet"), (signal.SIGTERM, "ray::ServeController")]
+)
+def test_a_signal_ends_a_command_while_it_starts(
+    model_folder: ModelFolder, tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
+    random_collaboration(model_folder, "llama", ["qwen3"]).save(tmp_path / "collaboration")
+    process = start_colllm("serve", tmp_path / "collaboration", "--port", free_port())
+    started: set[psutil.Process] = set()
+
+    def has_come() -> bool:
+        with suppress(psutil.NoSuchProcess):
+            started.update(psutil.Process(process.pid).children(recursive=True))
+        return any(moment in named(one) for one in started)
+
+    wait_until(has_come, f"the start of {moment}")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert alarms(output) == []
+    _, left = psutil.wait_procs(started, timeout=10)
+    assert [named(one) for one in left] == []
 
 
 @pytest.mark.usefixtures("ray_local")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from upath import UPath
 
 from colllm_ray.errors import ColllmError
@@ -77,3 +80,17 @@ def test_a_model_behind_a_uri_is_copied_once(
     assert folder_of(uri, weights=True) != str(whole)
     with pytest.raises(ColllmError, match=r"s3://.*/nothing: "):
         folder_of(f"{s3_folder}/nothing", weights=False)
+
+
+def test_a_folder_is_as_readable_as_files_beside_it(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with written_folder(location(tmp_path / "whole"), last="last") as unfinished:
+            (unfinished / "inner").mkdir(mode=0o700)
+            save_file({"weight": torch.ones(2)}, unfinished / "inner" / "model.safetensors")
+            (unfinished / "last").touch(0o600)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "whole").rglob("*")}
+    assert modes == {"inner": 0o750, "model.safetensors": 0o640, "last": 0o640}
+    assert (tmp_path / "whole").stat().st_mode & 0o777 == 0o750

@@ -1,6 +1,6 @@
 """A Ray cluster whose nodes are processes of this machine, each of which can be killed by itself.
 
-Needs psutil, which `pip install '.[bench]'` brings.
+Needs psutil.
 """
 
 from __future__ import annotations

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from colllm_ray.cli.arguments import parser
-from colllm_ray.errors import ColllmError
+from colllm_ray.cli.stopping import stopping_at_signals
 
 
 def main(*stage: str) -> None:
     """Runs the command line, of one stage if it is given.
 
-    Exit status 1 and one line on standard error where the user's input is wrong.
+    Exit status 1 and one line on standard error for what the user can put right; 130 or 143, and nothing, where Ctrl-C
+    or SIGTERM ended it.
     """
-    args = parser().parse_args([*stage, *sys.argv[1:]])
-    try:
-        args.run(args)
-    except Exception as error:
-        if (users := _users_error(error)) is None:
-            raise
-        sys.exit(f"error: {users}")
+    with stopping_at_signals():  # before what takes long to import
+        from colllm_ray.cli.arguments import parser
+        from colllm_ray.cli.trouble import what_to_mend
 
-
-def _users_error(error: BaseException | None) -> ColllmError | None:
-    """The ColllmError that an error comes from, also where it was raised in a Ray worker."""
-    while error is not None and not isinstance(error, ColllmError):
-        error = error.__cause__
-    return error
+        args = parser().parse_args([*stage, *sys.argv[1:]])
+        try:
+            args.run(args)
+        except Exception as error:
+            if (line := what_to_mend(error)) is None:
+                raise
+            sys.exit(f"error: {line}")

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
+from typing import NoReturn
 
 from colllm_ray import __version__
 from colllm_ray.cli import commands
+from colllm_ray.errors import ColllmError
+from colllm_ray.ray_address import AUTO, LOCAL, host_and_port
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def _count(text: str) -> int:
@@ -23,6 +34,32 @@ def _named(text: str) -> tuple[str, str]:
     return name, folder
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; they go from 1 to {2**16 - 1}")
+    return int(text)
+
+
+def _route_prefix(text: str) -> str:
+    from colllm_ray.config.serving import ROUTE_PREFIX
+
+    if not re.fullmatch(ROUTE_PREFIX, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no path such as /law")
+    return text
+
+
+def _cluster(text: str) -> str | None:
+    """An address of Ray, checked as far as it can be without asking; None for a Ray of this machine."""
+    if text in ("", LOCAL):
+        return None
+    if text != AUTO:
+        try:
+            host_and_port(text)
+        except ColllmError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     from colllm_ray.lab.recipe import Recipe, Shape
 
@@ -30,17 +67,18 @@ def parser() -> argparse.ArgumentParser:
         layers, width = text.split("x")
         return Shape(int(layers), int(width))
 
-    whole = argparse.ArgumentParser(prog="colllm", description="Several language models write one answer together.")
+    whole = _Parser(prog="colllm", description="Several language models write one answer together.")
     whole.add_argument("--version", action="version", version=__version__)
-    on_ray = argparse.ArgumentParser(add_help=False)
+    on_ray = _Parser(add_help=False)
     on_ray.add_argument(
         "--address",
+        type=_cluster,
         default=os.environ.get("RAY_ADDRESS"),
         help="the Ray cluster to run in (default: $RAY_ADDRESS; without it a Ray of this machine, stopped at the end)",
     )
     subparsers = whole.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, does: str, run: object, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    def command(name: str, does: str, run: object, *parents: _Parser) -> _Parser:
         added = subparsers.add_parser(name, help=does, description=does, parents=parents)
         added.set_defaults(run=run)
         return added
@@ -99,14 +137,21 @@ def parser() -> argparse.ArgumentParser:
     serve = command("serve", "answer over HTTP (default: the lab)", commands.do_serve, on_ray)
     serve.add_argument("collaboration", nargs="?", metavar="RUN/collaboration")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--port", type=_port, default=8000)
 
     deploy = command(
         "deploy", "let a cluster answer over HTTP, or update what it answers with", commands.do_deploy, on_ray
     )
     deploy.add_argument("collaboration", metavar="RUN/collaboration")
     deploy.add_argument("--host", default="0.0.0.0", help="of each node, where nothing is deployed yet (%(default)s)")
-    deploy.add_argument("--port", type=int, default=8000)
+    deploy.add_argument("--port", type=_port, default=8000)
+    for answers in (serve, deploy):
+        answers.add_argument(
+            "--route-prefix",
+            type=_route_prefix,
+            metavar="/PATH",
+            help="below which it answers (default: `serving.route_prefix`, or /)",
+        )
 
     plan = command("plan", "what each copy of a model needs and where it can run", commands.do_plan, on_ray)
     plan.add_argument("config", metavar="CONFIG", help="the collaboration's YAML file")
@@ -114,7 +159,9 @@ def parser() -> argparse.ArgumentParser:
     command("status", "what runs where on a cluster, and what is missing for what does not", commands.do_status, on_ray)
 
     ask = command("ask", "one answer, each token in its author's colour (default: of the lab)", commands.do_ask)
-    ask.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray that trains the lab's head, once")
+    ask.add_argument(
+        "--address", type=_cluster, default=os.environ.get("RAY_ADDRESS"), help="Ray that trains the lab's head, once"
+    )
     ask.add_argument("target", nargs="?", metavar="RUN/collaboration|URL")
     ask.add_argument("prompt")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 from colllm_ray.errors import ColllmError
@@ -100,24 +100,26 @@ def do_evaluate(args: argparse.Namespace) -> None:
 def do_serve(args: argparse.Namespace) -> None:
     from colllm_ray.deferral.trained import TrainedCollaboration
 
-    trained = TrainedCollaboration.load(args.collaboration or _lab(args.address))
+    trained = TrainedCollaboration.load(args.collaboration or _lab(args.address)).below(args.route_prefix)
 
     from colllm_ray.models.members import check_members
     from colllm_ray.ray_session import ray_session
     from colllm_ray.serving.api.keys import take_keys
-    from colllm_ray.serving.application import serving_http
+    from colllm_ray.serving.application import serving_http, start_http
 
     collaboration = trained.collaboration
     keys = take_keys(collaboration.serving.api_keys)  # both before Ray starts processes
     check_members(collaboration)
-    with ray_session(args.address, collaboration), serving_http(trained, args.host, args.port, keys) as url:
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray sets handlers of its own when it starts
-            signal.signal(number, lambda *_: stop.set())
+    at = trained, args.host, args.port, keys
+    with (
+        ray_session(args.address, collaboration),
+        # A Ray of its own takes Serve along when it ends.
+        serving_http(*at) if args.address else nullcontext(start_http(*at)) as url,
+    ):
         print(f"{collaboration.name} answers at {url}/v1/chat/completions; stop with Ctrl-C", flush=True)
         if collaboration.serving.page:
             print(f"people can ask at {url}", flush=True)
-        stop.wait()
+        threading.Event().wait()
 
 
 def do_deploy(args: argparse.Namespace) -> None:
@@ -125,7 +127,7 @@ def do_deploy(args: argparse.Namespace) -> None:
 
     from colllm_ray.deferral.trained import TrainedCollaboration
 
-    trained = TrainedCollaboration.load(args.collaboration)
+    trained = TrainedCollaboration.load(args.collaboration).below(args.route_prefix)
 
     from colllm_ray.ray_session import joined_cluster
     from colllm_ray.serving.api.keys import take_keys

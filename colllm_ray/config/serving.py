@@ -6,6 +6,8 @@ from pydantic import Field
 
 from colllm_ray.config.section import Labels, Section
 
+ROUTE_PREFIX = r"^/([\w.~-]+(/[\w.~-]+)*)?$"
+
 
 class ServingConfig(Section):
     """How it is served over HTTP; limits are those of each ingress replica."""
@@ -37,4 +39,9 @@ class ServingConfig(Section):
     )
     max_body_bytes: int = Field(4 * 2**20, ge=1, description="Size of a request.")
     cors_origins: tuple[str, ...] = Field((), description="Web sites, as `https://host`, whose pages may ask.")
+    route_prefix: str = Field(
+        "/",
+        pattern=ROUTE_PREFIX,
+        description="Below which path it answers, such as `/law`: each application of a cluster has its own.",
+    )
     page: bool = Field(True, description="Whether `/` shows the page.")

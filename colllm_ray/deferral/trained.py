@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -41,6 +41,13 @@ class TrainedCollaboration:
             return revision.startswith(elsewhere + plus)
         return revision == self.base_revision
 
+    def below(self, route_prefix: str | None) -> TrainedCollaboration:
+        """The same, to be served below a path; below that of its description where there is none."""
+        if route_prefix is None:
+            return self
+        serving = self.collaboration.serving.model_copy(update={"route_prefix": route_prefix})
+        return replace(self, collaboration=self.collaboration.model_copy(update={"serving": serving}))
+
     def save(self, folder: Where, weights: Path | None = None) -> None:
         """Writes collaboration.yaml, head.safetensors and calibration.json, in place of an earlier folder.
 
@@ -68,14 +75,18 @@ class TrainedCollaboration:
             with local_file(path) as local, safe_open(local, framework="pt") as file:
                 made_for = file.metadata() or {}
                 head = DeferralHead.from_tensors({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except OSError as error:
+            raise ColllmError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise ColllmError(f"{path}: holds no deferral head: {error}") from error
         path = folder / CALIBRATION
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             candidates = tuple(Candidate(**candidate) for candidate in content["candidates"])
             calibration = Calibration(float(content["threshold"]), candidates, content["metric"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise ColllmError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError) as error:
             raise ColllmError(f"{path}: holds no calibration: {error}") from error
         trained = cls(collaboration, head, calibration, made_for.get("base_revision", ""))
         if made_for.get("experts") != trained._expert_names():

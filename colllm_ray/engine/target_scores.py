@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,12 +45,13 @@ class TargetScorer:
         with torch.inference_mode():
             self._output = OutputStage(model.model)
 
-    def score(self, texts: Sequence[Text]) -> list[TargetScores | str]:
-        """One entry a text; for one that cannot be scored, the reason."""
+    def score(self, texts: Sequence[Text], tell: Callable[[int], None] = lambda _: None) -> list[TargetScores | str]:
+        """One entry a text; for one that cannot be scored, the reason. `tell` hears of tokens as they are scored."""
         scored: list[TargetScores | str] = [""] * len(texts)
         for batch in batches_by_length([len(text.input_ids) for text in texts], self._batch_tokens):
             for i, result in zip(batch, self._score_what_fits([texts[i] for i in batch]), strict=True):
                 scored[i] = result
+            tell(sum(len(texts[i].input_ids) for i in batch))
         return scored
 
     def _score_what_fits(self, texts: Sequence[Text]) -> list[TargetScores | str]:

@@ -78,10 +78,13 @@ class Examiner:
     def _each(self, title: str, ask: Callable[[T], R], items: Sequence[T], at_once: int = AT_ONCE) -> list[R]:
         bar = self._progress.add_task(title, total=len(items), note="")
         results = []
-        with ThreadPoolExecutor(at_once) as pool:
+        pool = ThreadPoolExecutor(at_once)
+        try:
             for result in pool.map(ask, items):
                 results.append(result)
                 self._progress.advance(bar)
+        finally:  # what fails, or is stopped, does not wait for the questions that are left
+            pool.shutdown(wait=False, cancel_futures=True)
         return results
 
 

@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import product
 from multiprocessing.queues import Queue
@@ -33,6 +35,7 @@ from colllm_ray.lab.recipe import Recipe, Shape
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.lab.world import Domain, make_world
 from colllm_ray.progress import progress_bars
+from colllm_ray.storage import give_usual_modes
 
 REPORT_EVERY = 10  # steps
 BASE = "base"
@@ -62,6 +65,7 @@ def build_lab(out: Path, recipe: Recipe) -> None:
     for member in (*recipe.domains, BASE):
         tokenizer.save_pretrained(unfinished / member)
     _train_side_by_side(recipe, unfinished)
+    give_usual_modes(unfinished)
     unfinished.rename(out)
 
 
@@ -93,10 +97,10 @@ def _train_side_by_side(recipe: Recipe, out: Path) -> None:
     context = multiprocessing.get_context("spawn")
     reports: Queue[tuple[str, int, float]] = context.Queue()
     processes = min(os.cpu_count() or 1, len(recipe.domains) + 1)
-    with (
-        progress_bars() as progress,
-        ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(reports, processes)) as pool,
-    ):
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(reports, processes))
+    with ExitStack() as leaving:
+        leaving.callback(pool.shutdown, wait=False, cancel_futures=True)  # what is stopped does not wait for the rest
+        progress = leaving.enter_context(progress_bars())
         bars = {
             name: progress.add_task(f"train {name}", total=_steps(recipe, name), note="")
             for name in (*recipe.domains, BASE)
@@ -118,6 +122,7 @@ _reports: Queue[tuple[str, int, float]]
 def _start_process(reports: Queue[tuple[str, int, float]], processes: int) -> None:
     global _reports
     _reports = reports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command ends them
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
 

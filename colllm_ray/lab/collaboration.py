@@ -32,6 +32,7 @@ def trained_lab(address: str | None) -> Path:
     run = user_cache_path("colllm_ray") / f"lab-{key}"
     if not run.is_dir():
         unfinished = run.with_name(f"{run.name}.{os.getpid()}.tmp")  # two first uses do not meet
+        unfinished.mkdir(parents=True)  # where that is not possible, it is told before a Ray starts
         with ray_session(address, collaboration):
             score(collaboration, unfinished)
             train(collaboration, unfinished)

@@ -15,6 +15,7 @@ from colllm_ray.engine.weights import shared_context
 from colllm_ray.evaluation.compared import guest
 from colllm_ray.lab.language_model_training import shuffled_forever, train_language_model
 from colllm_ray.progress import progress_bars
+from colllm_ray.storage import give_usual_modes
 
 NAME = "finetuned_base"
 STEPS = 400
@@ -42,4 +43,5 @@ def finetuned_base(collaboration: Collaboration, folder: Path) -> ExpertConfig:
         )
     model.model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    give_usual_modes(folder)
     return guest(collaboration, NAME, folder)

@@ -69,6 +69,8 @@ class ExampleWriter:
                 self._shards[split] = []
                 for shard in self._shards_of(progress.track(self._examples(rows, data), task_id=bar)):
                     self._write_shard(split, shard)
+                count = sum(shard.examples for shard in self._shards[split])
+                progress.update(bar, completed=count, total=count)
                 if not self._shards[split]:
                     raise ColllmError(f"data.{split}: all of its rows failed: {self._failed[0].reason}")
             failed = {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ray.data
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -21,8 +21,13 @@ from colllm_ray.scoring.examples import ExampleWriter, finished_examples
 from colllm_ray.scoring.provenance import provenances
 from colllm_ray.scoring.score_folder import FailedScore, ScoreFolder, failed_in_shard
 from colllm_ray.scoring.scorer import Scorer, ScoringTask, served_by
+from colllm_ray.scoring.scoring_bars import ScoringBars
 from colllm_ray.scoring.shards import FEATURES, Manifest, check_shard, shard_name
+from colllm_ray.scoring.tally import Begun, Tally, start_tally
 from colllm_ray.storage import Where, for_each, location, names_in
+
+if TYPE_CHECKING:
+    from ray.actor import ActorProxy
 
 
 def score(
@@ -96,14 +101,14 @@ class _Work:
         """The shards that are to be made, and those with failed rows as well if these are to be tried again."""
         return [index for index, count in enumerate(self.failed) if count is None or (count and failed_too)]
 
-    def dataset(self, shards: list[int]) -> ray.data.Dataset:
+    def dataset(self, shards: list[int], tally: ActorProxy[Tally]) -> ray.data.Dataset:
         """Scores the shards, a row each, with as many copies of the model as the configuration says."""
         rows = [{"shard": index} for index in shards]
         config = self.task.config
         reserved = config.reserved if self.task.from_serve is None else {"num_cpus": config.num_cpus}
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             Scorer,
-            fn_constructor_args=(self.task,),
+            fn_constructor_args=(self.task, tally),
             compute=ray.data.ActorPoolStrategy(size=min(config.scorers, len(rows))),
             **reserved,
         )
@@ -143,25 +148,16 @@ def _failed_rows(task: ScoringTask, shards: int, replace: bool) -> list[int | No
 
 def _run(work: list[_Work], failed_too: bool, progress: Progress) -> None:
     """Scores all that is missing, the members side by side as far as the cluster has room for them."""
-    bars, datasets, sizes = {}, [], work[0].manifest.shards
-    for one in work:
-        shards = one.shards(failed_too)
-        total, left = sum(size.tokens for size in sizes), sum(sizes[index].tokens for index in shards)
-        bars[one.task.member] = progress.add_task(
-            f"score {one.task.member}", total=total, completed=total - left, note=""
-        )
-        if shards:
-            datasets.append(one.dataset(shards))
-    if not datasets:
+    missing = {one.task.member: one.shards(failed_too) for one in work}
+    bars = ScoringBars(progress, [size.tokens for size in work[0].manifest.shards], missing)
+    if not any(missing.values()):
         return
-    begin, done = time.monotonic(), dict.fromkeys(bars, 0)
+    tally = start_tally()
+    datasets = [one.dataset(shards, tally) for one in work if (shards := missing[one.task.member])]
     rows = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
-    with _failures_in_one_line():
+    with bars.following(tally), _failures_in_one_line():
         for row in rows.iter_rows():
-            member, tokens = row["member"], sizes[row["shard"]].tokens
-            done[member] += tokens
-            rate = done[member] / (time.monotonic() - begin)
-            progress.update(bars[member], advance=tokens, note=f"tokens, {rate:,.0f} a second")
+            bars.finished(Begun(row["member"], row["shard"]))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from ray.util.metrics import Counter
@@ -19,6 +20,10 @@ from colllm_ray.errors import ColllmError
 from colllm_ray.scoring.provenance import Provenance
 from colllm_ray.scoring.served import Origin, ServedMember, ServedScorer, served_member
 from colllm_ray.scoring.shards import EXAMPLES, FEATURES, SCORES, list_column, read_shard, shard_name, write_shard
+from colllm_ray.scoring.tally import Begun, ShardProgress, Tally
+
+if TYPE_CHECKING:
+    from ray.actor import ActorProxy
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class ScoringTask:
 class Scorer:
     """Loads the task's model once and scores shard after shard."""
 
-    def __init__(self, task: ScoringTask) -> None:
-        self._task = task
+    def __init__(self, task: ScoringTask, tally: ActorProxy[Tally]) -> None:
+        self._task, self._tally = task, tally
         self._texts: TargetScorer | ServedScorer
         if task.from_serve is None:
             model = LanguageModel.load(task.config, task.vocab_size)
@@ -64,8 +69,10 @@ class Scorer:
             Text(ids, mask)
             for ids, mask in zip(examples["input_ids"].to_pylist(), examples["target_mask"].to_pylist(), strict=True)
         ]
-        results = [self._checked(result) for result in self._texts.score(texts)]
+        progress = ShardProgress(self._tally, Begun(task.member, index))
+        results = [self._checked(result) for result in self._texts.score(texts, progress.add)]
         self._write(index, examples["example_id"].to_pylist(), results)
+        progress.done()
         self._tokens.inc(sum(len(text.input_ids) for text in texts), {"member": task.member})
         return {"member": task.member, "shard": index}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,8 +134,8 @@ class ServedScorer:
         self._member = member
         self._batch_tokens = batch_tokens
 
-    def score(self, texts: Sequence[Text]) -> list[TargetScores | str]:
-        """One entry a text; for one that cannot be scored, the reason."""
+    def score(self, texts: Sequence[Text], tell: Callable[[int], None] = lambda _: None) -> list[TargetScores | str]:
+        """One entry a text; for one that cannot be scored, the reason. `tell` hears of tokens as they are scored."""
         batches = batches_by_length([len(text.input_ids) for text in texts], self._batch_tokens)
         scored: list[TargetScores | str] = [""] * len(texts)
         with ThreadPoolExecutor(BATCHES_AT_ONCE) as threads:
@@ -146,6 +146,7 @@ class ServedScorer:
                         scored[i] = one
                         continue
                     scored[i] = TargetScores(torch.tensor(one.gold_logprob), torch.tensor(one.top1), None)
+                tell(sum(len(texts[i].input_ids) for i in batch))
         return scored
 
     def _ask(self, texts: Sequence[Text]) -> Sequence[GoldScores | str]:

@@ -8,9 +8,10 @@ from typing import Any
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
-from colllm_ray.errors import ColllmError
+from colllm_ray.errors import ColllmError, reason_in
 
-RUNS = "RUNNING"
+RUNS = "RUNNING"  # of a copy
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")  # of a deployment
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Deployed:
     message: str
 
     @property
+    def reason(self) -> str:
+        """Why it does not run, in one line: how the traceback ends that Serve has in its message."""
+        return reason_in(self.message)
+
+    @property
     def running(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.state == RUNS]
 
@@ -53,16 +59,25 @@ class Deployed:
 
 def deployed() -> list[Deployed]:
     """All deployments of all applications. Raises ColllmError where Serve does not run."""
+    return [
+        _deployed(application, name, details)
+        for application, content in _applications().items()
+        for name, details in content["deployments"].items()
+    ]
+
+
+def route_prefixes() -> dict[str, str | None]:
+    """Below which path each application answers, None for one without HTTP. Raises ColllmError as `deployed` does."""
+    return {name: content["route_prefix"] for name, content in _applications().items()}
+
+
+def _applications() -> dict[str, Any]:
     try:
         client = _get_global_client()  # Serve's own: the dashboard tells the same, but not every Ray has one
     except RayServeException as error:
         raise ColllmError("this Ray serves nothing; `colllm serve` or `colllm deploy` does") from error
     applications: dict[str, Any] = client.get_serve_details()["applications"]
-    return [
-        _deployed(application, name, details)
-        for application, content in applications.items()
-        for name, details in content["deployments"].items()
-    ]
+    return applications
 
 
 def _deployed(application: str, name: str, details: dict[str, Any]) -> Deployed:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from upath import UPath
 
-from colllm_ray.progress import progress_bars
+from colllm_ray.progress import progress_bars, repeating
 from colllm_ray.storage import is_local
 from colllm_ray.training.report import Report
 from colllm_ray.training.run_log import latest_report
@@ -18,7 +17,6 @@ from colllm_ray.training.run_log import latest_report
 @contextmanager
 def run_bar(folder: UPath, title: str) -> Iterator[None]:
     """Shows the target tokens that are done, in all epochs, while the body runs."""
-    done = threading.Event()
     poll_seconds = 0.2 if is_local(folder) else 2.0
     with progress_bars() as progress:
         bar = progress.add_task(title, total=None, note="")
@@ -29,17 +27,10 @@ def run_bar(folder: UPath, title: str) -> Iterator[None]:
                     total = last.targets_done + last.targets_to_go
                     progress.update(bar, completed=last.targets_done, total=total, note=_note(last))
 
-        def follow() -> None:
-            while not done.wait(poll_seconds):
-                show()
-
-        follower = threading.Thread(target=follow, name="run-bar", daemon=True)
-        follower.start()
         try:
-            yield
+            with repeating(show, poll_seconds):
+                yield
         finally:
-            done.set()
-            follower.join()
             show()
 
 

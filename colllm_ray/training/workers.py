@@ -47,7 +47,7 @@ def run_workers(
     A run of that name in `storage` goes on from its last checkpoint. Raises a worker's ColllmError at once, as it is.
     """
     filesystem, path = arrow_filesystem(storage)
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         loop,
         train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if workers.num_gpus else "gloo"),
@@ -77,6 +77,13 @@ def run_workers(
             raise
     assert checkpoint is not None, "a run ends with a checkpoint"
     return checkpoint
+
+
+class _Trainer(TorchTrainer):
+    """Leaves Ctrl-C to the command."""
+
+    def _register_sigint_handler(self, controller: object) -> None:
+        """Ray Train would keep it, also when the run is over, and end the process as if all were well."""
 
 
 class _StopAtUsersErrors(UserCallback):

@@ -10,6 +10,7 @@ import pytest
 
 from colllm_ray.lab.demo import RIVALS
 from colllm_ray.lab.recipe import Recipe
+from tests.commands import alarms
 
 EXPERTS = Recipe().domains
 
@@ -60,6 +61,10 @@ def test_the_threshold_is_the_best_of_decoded_ones(demo: tuple[Path, str], measu
     assert 0 < best["share"] < 1
     chosen = next(one for one in curve if one["threshold"] == measures["threshold"])
     assert chosen["quality"] >= best["quality"] - 0.02
+
+
+def test_nothing_alarming_is_said(demo: tuple[Path, str]) -> None:
+    assert alarms(demo[1]) == []
 
 
 def test_it_shows_progress_and_ends_with_a_table_and_the_report(demo: tuple[Path, str]) -> None:

@@ -36,7 +36,9 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one_on_an_object_s
     training = tiny.training.model_copy(update={"epochs": 16, "workers": 1})  # time enough to be killed in
     tiny = tiny.model_copy(update={"training": training})
     (tmp_path / "long.yaml").write_text(tiny.to_yaml())
+    handler = signal.getsignal(signal.SIGINT)
     undisturbed = train(tiny, s3_folder)
+    assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C is the command's"
     process = start_colllm("train", tmp_path / "long.yaml", "--out", tiny_run, "--address", ray_address())
     kill_when(process, signal.SIGKILL, lambda: len(reports_of(tiny_run)) >= 4)
     assert not (tiny_run / "collaboration").exists()

@@ -52,6 +52,7 @@ class Verifier:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
+            process_group=0,  # Ctrl-C is for the command, with which its input ends
         )
         weakref.finalize(self, process.communicate)  # the end of its input is its own
         return process

@@ -49,7 +49,7 @@ def status_table(deployments: Sequence[Deployed], rooms: Sequence[NodeRoom], wai
 def _state(one: Deployed) -> str:
     states = Counter(replica.state for replica in one.replicas if replica not in one.running)
     others = ", ".join(f"{count} {state.lower()}" for state, count in states.items())
-    return "\n".join(text for text in (one.status.lower(), others, one.message) if text)
+    return "\n".join(text for text in (one.status.lower(), others, one.reason) if text)
 
 
 def _on(nodes: Sequence[str], waiting: str | None) -> str:
