@@ -138,4 +138,4 @@ def _render(
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return [message.model_dump(exclude_none=True) for message in messages]

@@ -11,6 +11,7 @@ from colllm_ray.column_template import ColumnTemplate, value_of
 from colllm_ray.config import RowPart
 from colllm_ray.errors import ColllmError
 
+SPEAKER = r"^[\w.@-]{1,64}$"  # nothing that a chat template could take for its own
 ROLES: tuple[Literal["system", "user", "assistant"], ...] = ("system", "user", "assistant")
 
 
@@ -21,6 +22,7 @@ class Message(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: str
+    name: str | None = Field(None, pattern=SPEAKER, description="Who speaks, for chat templates that write it.")
 
     @model_validator(mode="before")
     @classmethod
