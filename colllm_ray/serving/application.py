@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
-from colllm_ray.serving import deployments
+from colllm_ray.serving import deployments, proxy_headers
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.deployments import QUIET
 from colllm_ray.serving.router_client import router_client
@@ -24,7 +24,12 @@ from colllm_ray.serving.starting import telling_of_start
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # A copy that hangs, or whose steps fail, is killed at once: what it has to drain has gone on elsewhere.
-CONTROLLER = ControllerOptions(runtime_env={"env_vars": {"RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1"}})
+ENVIRONMENT = {
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    # Of the proxies, which the controller starts.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{proxy_headers.__name__}.{proxy_headers.middlewares.__name__}",
+}
+CONTROLLER = ControllerOptions(runtime_env={"env_vars": ENVIRONMENT})
 
 
 def router_application(spec: TeamSpec) -> serve.Application:

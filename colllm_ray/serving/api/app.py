@@ -168,8 +168,8 @@ def _add_collaboration(app: FastAPI, door: Door) -> None:
 
     @app.get("/health", responses=_documented(503))
     async def health() -> Health:
-        """Whether a router answers."""
-        await door.check_router()
+        """Whether a router answers, and all experts have started."""
+        await door.check_health()
         return Health()
 
     @app.get("/v1/models", responses=_refusals())

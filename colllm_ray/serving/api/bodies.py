@@ -18,12 +18,14 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from colllm_ray.serving.api.bounds import MOST_OBJECTS, bounded
+from colllm_ray.serving.api.bounds import bounded
 from colllm_ray.serving.api.errors import BODY, TOO_LONG, WRONG, ApiError, refused, refused_fields
 from colllm_ray.serving.api.request import MOST_UNKNOWN, Request, UnknownNames, UnknownNamesError, shown
+from colllm_ray.serving.api.requests import MAX_TOKENS
 
-MOST_VALUES = 2**18  # of all kinds, such as token ids
-MOST_NAMES = 2**16  # of fields
+MOST_OBJECTS = 2**14  # and lists
+MOST_VALUES = MAX_TOKENS + 2**10  # of all kinds
+MOST_NAMES = 2**15  # of fields
 CHUNK = 2**16  # bytes that are counted at once
 
 
@@ -129,7 +131,7 @@ def _chunk_end(content: bytes, begin: int) -> int:
 def _too_much(beginning: bytes, excess: str, model: type[Request], context: int) -> ApiError:
     """The refusal of a body that begins so; it names the field, or the unknown ones, in which the excess is."""
     try:
-        fields = from_json(beginning, allow_partial=True)
+        fields = from_json(beginning, allow_partial=True, cache_strings=False)
     except ValueError:
         return refused("the request is no JSON", BODY)
     names = list(fields) if isinstance(fields, dict) else []

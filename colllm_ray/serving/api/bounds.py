@@ -18,7 +18,7 @@ from colllm_ray.serving.api.requests import (
     TokenizeRequest,
 )
 
-MOST_OBJECTS = 2**14  # and lists, in one request
+MAX_TURNS = 2**13  # of a conversation
 Model = TypeVar("Model", bound=Request)
 
 
@@ -27,7 +27,7 @@ def bounded(model: type[Model], context: int, answers: int) -> type[Model]:
 
     A turn of a conversation is a token at least.
     """
-    messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=min(context, MOST_OBJECTS), fail_fast=True)]
+    messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=min(context, MAX_TURNS), fail_fast=True)]
     ids = Annotated[list[TokenId], Field(min_length=1, max_length=context, fail_fast=True)]
     mask = Annotated[list[bool], Field(max_length=context, fail_fast=True)]
     several = Field(min_length=1, max_length=min(answers, MAX_TEXTS), fail_fast=True)

@@ -33,8 +33,10 @@ from colllm_ray.serving.api.requests import AnswerFields, Extension
 from colllm_ray.serving.api.router_calls import Deadline, answered, asked, streamed, unavailable
 from colllm_ray.serving.api.streams import merged
 from colllm_ray.serving.metrics import IngressMetrics
+from colllm_ray.serving.started import NotStartedError, Started
 
 HEALTH_S = 5.0
+RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Door:
         router: DeploymentHandle,
         config: ServingConfig,
         metrics: IngressMetrics,
+        started: Started,
     ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer
@@ -83,6 +86,7 @@ class Door:
         self.encoder = Encoder(tokenizer, spec.context)
         self.admission = Admission(config.max_answers, config.max_waiting, metrics.saw_waiting)
         self._router = router
+        self._started = started
         self._timeout_s = config.timeout_s
 
     @cached_property
@@ -226,8 +230,12 @@ class Door:
         except ColllmError as error:  # a replica that runs with other weights than lie in their place
             raise unavailable(str(error), "model_failed") from error
 
-    async def check_router(self) -> None:
-        """Raises ApiError, with status 503, where no router answers soon."""
+    async def check_health(self) -> None:
+        """Raises ApiError, with status 503, where no router answers soon, or an expert has not been able to start."""
+        try:
+            await self._started.check()
+        except NotStartedError as error:
+            raise unavailable(str(error), "starting", {"Retry-After": str(RETRY_AFTER_S)}) from error
         try:
             await answered(asked(self._router.sessions), Deadline(HEALTH_S))
         except ApiError as error:

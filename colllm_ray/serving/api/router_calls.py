@@ -111,6 +111,6 @@ class RouterSilentError(RouterLostError):
     """A router that hangs, or none that has room."""
 
 
-def unavailable(message: str, code: str) -> ApiError:
+def unavailable(message: str, code: str, headers: dict[str, str] | None = None) -> ApiError:
     """What a request is told that no router, or no model, can go on with."""
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code)
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code, headers=headers)
