@@ -106,6 +106,9 @@ class _Read(HttpRequest):
         super().__init__(request.scope, request.receive)
         self._model = body
 
+    async def body(self) -> bytes:
+        return b"{}"  # there is one: FastAPI asks for it as JSON then
+
     async def json(self) -> Request:
         return self._model
 
