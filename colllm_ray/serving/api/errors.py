@@ -142,11 +142,13 @@ def _problem(path: tuple[str, ...], error: ErrorDetails, context: int) -> tuple[
     if kind == "wrong":
         field = ".".join((*path, details["param"]))
         return field, message, WRONG
-    if path[0] in NOT_SUPPORTED:
-        return path[0], f"is not supported; leave it out, or give {NOT_SUPPORTED[path[0]]}", UNSUPPORTED
     if path[0] == "messages" and path[2:] and path[2] in NOT_SUPPORTED_IN_TURNS:
         taken = NOT_SUPPORTED_IN_TURNS[path[2]]
         return ".".join(path[:3]), f"is not supported; leave it out, or give {taken}", UNSUPPORTED
+    if kind == "none_required" and (len(path) == 1 or path[0] not in NOT_SUPPORTED):
+        return ".".join(path), "is not known here; leave it out", WRONG
+    if path[0] in NOT_SUPPORTED:
+        return path[0], f"is not supported; leave it out, or give {NOT_SUPPORTED[path[0]]}", UNSUPPORTED
     for depth, name in enumerate(path, start=1):
         if name in OF_SEVERAL_KINDS and depth < len(path):  # the rest names the kinds that it is not
             path = path[:depth]
@@ -157,6 +159,4 @@ def _problem(path: tuple[str, ...], error: ErrorDetails, context: int) -> tuple[
         return ".".join(path), f"has {details['actual_length']} {unit}, the models' context is {context}", TOO_LONG
     if kind == "too_long":
         message = f"has {details['actual_length']} entries; at most {details['max_length']} are taken"
-    if kind == "none_required":
-        return ".".join(path), "is not known here; leave it out", WRONG
     return ".".join(path), message, WRONG

@@ -51,6 +51,11 @@ def _default_for_null(value: object) -> object:
     return value
 
 
+def _takes_null(schema: Any) -> bool:
+    """Whether it has been changed already: one model's schema is asked for many times."""
+    return schema["type"] == "function-after" and schema["function"]["function"] is _default_for_null
+
+
 def _fields(schema: Any) -> dict[str, Any]:
     """The fields in the schema of a model, around which its validators are."""
     while "fields" not in schema:
@@ -69,7 +74,8 @@ class Request(BaseModel):
         """Lets each field that has a default take null for it."""
         schema = handler(source)
         for field in _fields(schema).values():
-            if field["schema"]["type"] == "default":
-                nullable = core_schema.nullable_schema(field["schema"]["schema"])
-                field["schema"]["schema"] = core_schema.no_info_after_validator_function(_default_for_null, nullable)
+            default = field["schema"]
+            if default["type"] == "default" and not _takes_null(default["schema"]):
+                nullable = core_schema.nullable_schema(default["schema"])
+                default["schema"] = core_schema.no_info_after_validator_function(_default_for_null, nullable)
         return schema
