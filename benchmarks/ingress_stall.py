@@ -31,7 +31,7 @@ TURN = '{"role":"user","content":""}'
 USER = f'"messages":[{TURN}]'
 LINES = 7  # of a stream, after which its client hangs up
 
-Body = tuple[str, bytes, str | None]  # path, content, and the `param` of its refusal; None where it is read
+Body = tuple[str, bytes, str]  # path, content, and the `param` of its refusal
 
 
 def _filled(head: str, item: str, tail: str, separator: str = ",") -> bytes:
@@ -52,10 +52,14 @@ BODIES: dict[str, Callable[[], Body]] = {
         _filled('{"messages":[{"role":"user","content":[', '{"type":"text","text":""}', "]}]}"),
         "messages",
     ),
-    "words": lambda: (TEXT, _filled('{"prompt":"', "the fox", '"}', " "), None),
-    "words of a turn": lambda: (CHAT, _filled('{"messages":[{"role":"user","content":"', "fox", '"}]}', " "), None),
-    "words to encode": lambda: (TOKENIZE, _filled('{"prompt":"', "the fox", '"}', " "), None),
-    "escaped characters": lambda: (TEXT, _filled('{"prompt":"', "\\u00e9", '"}', ""), None),
+    "words": lambda: (TEXT, _filled('{"prompt":"', "the fox", '"}', " "), "prompt"),
+    "words of a turn": lambda: (
+        CHAT,
+        _filled('{"messages":[{"role":"user","content":"', "fox", '"}]}', " "),
+        "messages",
+    ),
+    "words to encode": lambda: (TOKENIZE, _filled('{"prompt":"', "the fox", '"}', " "), "prompt"),
+    "escaped characters": lambda: (TEXT, _filled('{"prompt":"', "\\u00e9", '"}', ""), "prompt"),
     "unknown fields": lambda: (TEXT, _fields('{"prompt":"a",', "0", "}"), "f000000"),
     "unknown fields of null": lambda: (TEXT, _fields('{"prompt":"a",', "null", "}"), "f000000"),
     "fields of a turn": lambda: (CHAT, _fields('{"messages":[{', "0", "}]}"), "messages"),

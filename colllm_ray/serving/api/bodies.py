@@ -6,7 +6,7 @@ Whatever a body holds, reading it never keeps the event loop for long: what woul
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from email.message import Message as Header
 from http import HTTPStatus
@@ -64,13 +64,11 @@ async def read(request: HttpRequest, model: type[Request], context: int) -> Requ
     """The body as the model has it. Raises ApiError."""
     _check_type(request.headers.get("content-type", ""))
     content = await request.body()
-    count, begin = Count(), 0
-    while begin < len(content):
-        end = _chunk_end(content, begin)
+    count = Count()
+    for begin, end in chunks(content):
         count.add(content[begin:end])
         if count.excess is not None:
             raise _too_much(content[:end], count.excess, model, context)
-        begin = end
         await asyncio.sleep(0)
     try:
         return model.model_validate_json(content, context=UnknownNames())
@@ -124,11 +122,16 @@ def _check_type(content_type: str) -> None:
         raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message, param="content-type", code="unsupported_media_type")
 
 
-def _chunk_end(content: bytes, begin: int) -> int:
-    """Where a chunk ends, with no part of an escape."""
-    chunk = content[begin : begin + CHUNK]
-    backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
-    return begin + len(chunk) - (backslashes % 2 if begin + CHUNK < len(content) else 0)
+def chunks(content: bytes, size: int = CHUNK) -> Iterator[tuple[int, int]]:
+    """Where chunks of such a size begin and end, none of them within an escape."""
+    begin = 0
+    while begin < len(content):
+        chunk = content[begin : begin + size]
+        backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
+        cuts_escape = backslashes % 2 and begin + size < len(content)
+        end = begin + len(chunk) - (1 if cuts_escape else 0)
+        yield begin, end
+        begin = end
 
 
 def _too_much(beginning: bytes, excess: str, model: type[Request], context: int) -> ApiError:
