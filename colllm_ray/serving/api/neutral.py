@@ -31,6 +31,9 @@ class TextFormat(Request):
 
 
 Empty = Annotated[list[None], Field(max_length=0)]
+Naught = Annotated[int, Field(ge=0, le=0)]  # not Literal[0], which takes false for 0
+Single = Annotated[int, Field(ge=1, le=1)]
+Unlimited = Annotated[int, Field(ge=-1, le=0)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 One = Annotated[float, Field(ge=1, le=1)]
 NO = Neutral("false")
@@ -52,10 +55,10 @@ class NeutralFields(Request):
     length_penalty: Annotated[One | None, ONE] = OFF
     early_stopping: Annotated[Literal[False] | None, NO] = OFF
     use_beam_search: Annotated[Literal[False] | None, NO] = OFF
-    best_of: Annotated[Literal[1] | None, ONE] = OFF
-    top_k: Annotated[Literal[-1, 0] | None, Neutral("-1 or 0")] = OFF
+    best_of: Annotated[Single | None, ONE] = OFF
+    top_k: Annotated[Unlimited | None, Neutral("-1 or 0")] = OFF
     min_p: Annotated[Zero | None, ZERO] = OFF
-    min_tokens: Annotated[Literal[0] | None, ZERO] = OFF
+    min_tokens: Annotated[Naught | None, ZERO] = OFF
     logit_bias: Annotated[Nothing | None, NOTHING] = OFF
     stop_token_ids: Annotated[Empty | None, EMPTY] = OFF
     bad_words: Annotated[Empty | None, EMPTY] = OFF
@@ -66,7 +69,7 @@ class NeutralFields(Request):
     detokenize: Annotated[Literal[True] | None, YES] = OFF
     return_token_ids: Annotated[Literal[False] | None, NO] = OFF
     return_tokens_as_token_ids: Annotated[Literal[False] | None, NO] = OFF
-    priority: Annotated[Literal[0] | None, ZERO] = OFF
+    priority: Annotated[Naught | None, ZERO] = OFF
     response_format: Annotated[TextFormat | None, Neutral('{"type": "text"}')] = OFF
     store: Annotated[Literal[False] | None, NO] = OFF
     metadata: Annotated[Nothing | None, NOTHING] = OFF
