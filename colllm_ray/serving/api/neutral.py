@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from colllm_ray.serving.api.request import Request
 
@@ -30,8 +30,20 @@ class TextFormat(Request):
     type: Literal["text"]
 
 
+def _only(right: bool) -> AfterValidator:
+    def check(given: bool) -> bool:
+        if given is not right:
+            raise ValueError(f"must be {str(right).lower()}")
+        return given
+
+    return AfterValidator(check)
+
+
+# Not Literal, which takes 0 for false, and 1 for true.
+No = Annotated[bool, _only(False), Field(json_schema_extra={"const": False})]
+Yes = Annotated[bool, _only(True), Field(json_schema_extra={"const": True})]
 Empty = Annotated[list[None], Field(max_length=0)]
-Naught = Annotated[int, Field(ge=0, le=0)]  # not Literal[0], which takes false for 0
+Naught = Annotated[int, Field(ge=0, le=0)]
 Single = Annotated[int, Field(ge=1, le=1)]
 Unlimited = Annotated[int, Field(ge=-1, le=0)]
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -53,8 +65,8 @@ class NeutralFields(Request):
     presence_penalty: Annotated[Zero | None, ZERO] = OFF
     repetition_penalty: Annotated[One | None, ONE] = OFF
     length_penalty: Annotated[One | None, ONE] = OFF
-    early_stopping: Annotated[Literal[False] | None, NO] = OFF
-    use_beam_search: Annotated[Literal[False] | None, NO] = OFF
+    early_stopping: Annotated[No | None, NO] = OFF
+    use_beam_search: Annotated[No | None, NO] = OFF
     best_of: Annotated[Single | None, ONE] = OFF
     top_k: Annotated[Unlimited | None, Neutral("-1 or 0")] = OFF
     min_p: Annotated[Zero | None, ZERO] = OFF
@@ -63,15 +75,15 @@ class NeutralFields(Request):
     stop_token_ids: Annotated[Empty | None, EMPTY] = OFF
     bad_words: Annotated[Empty | None, EMPTY] = OFF
     logits_processors: Annotated[Empty | None, EMPTY] = OFF
-    include_stop_str_in_output: Annotated[Literal[False] | None, NO] = OFF
-    skip_special_tokens: Annotated[Literal[True] | None, YES] = OFF
-    spaces_between_special_tokens: Annotated[Literal[True] | None, YES] = OFF
-    detokenize: Annotated[Literal[True] | None, YES] = OFF
-    return_token_ids: Annotated[Literal[False] | None, NO] = OFF
-    return_tokens_as_token_ids: Annotated[Literal[False] | None, NO] = OFF
+    include_stop_str_in_output: Annotated[No | None, NO] = OFF
+    skip_special_tokens: Annotated[Yes | None, YES] = OFF
+    spaces_between_special_tokens: Annotated[Yes | None, YES] = OFF
+    detokenize: Annotated[Yes | None, YES] = OFF
+    return_token_ids: Annotated[No | None, NO] = OFF
+    return_tokens_as_token_ids: Annotated[No | None, NO] = OFF
     priority: Annotated[Naught | None, ZERO] = OFF
     response_format: Annotated[TextFormat | None, Neutral('{"type": "text"}')] = OFF
-    store: Annotated[Literal[False] | None, NO] = OFF
+    store: Annotated[No | None, NO] = OFF
     metadata: Annotated[Nothing | None, NOTHING] = OFF
     service_tier: Annotated[Literal["auto", "default"] | None, Neutral('"auto" or "default"')] = OFF
 
@@ -89,10 +101,10 @@ class NeutralChatFields(NeutralFields):
     ] = OFF
     reasoning_effort: Annotated[Literal["none"] | None, Neutral('"none"')] = OFF
     verbosity: Annotated[Literal["medium"] | None, Neutral('"medium"')] = OFF
-    echo: Annotated[Literal[False] | None, NO] = OFF
-    add_generation_prompt: Annotated[Literal[True] | None, YES] = OFF
-    continue_final_message: Annotated[Literal[False] | None, NO] = OFF
-    add_special_tokens: Annotated[Literal[False] | None, NO] = OFF
+    echo: Annotated[No | None, NO] = OFF
+    add_generation_prompt: Annotated[Yes | None, YES] = OFF
+    continue_final_message: Annotated[No | None, NO] = OFF
+    add_special_tokens: Annotated[No | None, NO] = OFF
     documents: Annotated[Empty | None, EMPTY] = OFF
     chat_template_kwargs: Annotated[Nothing | None, NOTHING] = OFF
 

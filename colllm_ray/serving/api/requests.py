@@ -15,6 +15,7 @@ from colllm_ray.serving.api.neutral import (
     NeutralCompletionFields,
     NeutralFields,
     NeutralTurnFields,
+    No,
 )
 from colllm_ray.serving.api.request import Request, wrong
 
@@ -70,7 +71,7 @@ class StreamOptions(Request):
 
     include_usage: bool = Field(False, description="Whether a last chunk tells the usage.")
     continuous_usage_stats: bool = Field(False, description="Whether each chunk tells the usage so far.")
-    include_obfuscation: Literal[False] = Field(False, description="Chunks are not padded.")
+    include_obfuscation: No | None = Field(None, description="Chunks are not padded.")
 
 
 class AnswerFields(NeutralFields):
