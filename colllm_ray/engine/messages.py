@@ -28,8 +28,8 @@ class Sampling:
             raise ValueError(f"temperature {self.temperature}: must be above 0; greedy decoding has no Sampling")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p {self.top_p}: must be above 0 and at most 1")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed {self.seed}: must be from 0 to 2^63 - 1")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed {self.seed}: must be from 0 to 2^64 - 1")
 
 
 @dataclass(frozen=True, slots=True)

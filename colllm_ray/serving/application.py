@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from colllm_ray.decoding.team_spec import TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.errors import ColllmError
-from colllm_ray.serving import deployments, until_started
+from colllm_ray.serving import deployments, proxies
 from colllm_ray.serving.api.keys import KeyHashes
 from colllm_ray.serving.deployed import FAILED, deployed, route_prefixes
 from colllm_ray.serving.deployments import QUIET
@@ -30,7 +30,7 @@ STOP_S = 30.0
 ENVIRONMENT = {
     # A copy that hangs, or whose steps fail, is killed at once: what it has to drain has gone on elsewhere.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{until_started.__name__}.{until_started.middlewares.__name__}",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{proxies.__name__}.{proxies.middlewares.__name__}",
 }
 CONTROLLER = ControllerOptions(runtime_env={"env_vars": ENVIRONMENT})
 

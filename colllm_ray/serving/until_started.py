@@ -13,7 +13,6 @@ import ray
 from ray.serve._private.common import EndpointInfo
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from colllm_ray.serving.api.errors import ApiError
@@ -29,11 +28,6 @@ STARTING = ApiError(
     code="starting",
     headers={"Retry-After": str(RETRY_AFTER_S)},
 )
-
-
-def middlewares() -> list[Middleware]:
-    """What Serve is told to put around its proxies, by the path of this function."""
-    return [Middleware(UntilStarted)]
 
 
 class UntilStarted:

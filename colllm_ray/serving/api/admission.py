@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from time import monotonic
 
-from colllm_ray.serving.api.errors import ApiError
+from colllm_ray.serving.api.errors import ApiError, refused
 from colllm_ray.serving.api.router_calls import Deadline
 
 MEMORY = 0.1  # the weight of the newest answer in how long one takes
@@ -32,7 +32,7 @@ class Admission:
         """Raises ApiError where so many more answers would make too many wait: with status 429, if that may change."""
         if answers > self._at_once + self._may_wait:
             most = self._at_once + self._may_wait
-            raise ApiError(HTTPStatus.BAD_REQUEST, f"{answers} answers: at most {most} can be asked for at once")
+            raise refused(f"{answers} answers: at most {most} can be asked for at once", "n")
         if self.waiting + answers > self._at_once - self.written + self._may_wait:
             after = math.ceil(self._seconds * (self.waiting + 1) / self._at_once)
             raise ApiError(

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
+from transformers import PreTrainedTokenizerBase
 
 from colllm_ray import __version__
 from colllm_ray.config import ServingConfig
@@ -26,12 +27,15 @@ from colllm_ray.serving.api.answers import (
     TokenizerInfo,
     Tokens,
 )
+from colllm_ray.serving.api.aside import aside
+from colllm_ray.serving.api.bodies import reading_route
 from colllm_ray.serving.api.chat import Chat
 from colllm_ray.serving.api.completions import Completions
 from colllm_ray.serving.api.door import Door
-from colllm_ray.serving.api.errors import ApiError, ErrorBody
+from colllm_ray.serving.api.errors import ApiError, ErrorBody, naming
 from colllm_ray.serving.api.guard import note_of
 from colllm_ray.serving.api.keys import KeyHashes
+from colllm_ray.serving.api.request import shown
 from colllm_ray.serving.api.requests import (
     ChatRequest,
     CompletionRequest,
@@ -40,6 +44,7 @@ from colllm_ray.serving.api.requests import (
     TokenizeRequest,
 )
 from colllm_ray.serving.api.streams import EventStream
+from colllm_ray.serving.api.wholes import as_json, whole
 from colllm_ray.serving.metrics import IngressMetrics
 
 BUDGETS = 20  # steps of the shares whose thresholds are described
@@ -55,6 +60,7 @@ REFUSALS = {
     401: "The API key is missing or wrong.",
     404: "There is no such model.",
     413: "The request is too large.",
+    415: "The request's content type is not `application/json`.",
     429: "Too many answers wait; try again after `Retry-After` seconds.",
     503: "No router, or no expert, can go on with it.",
     504: "The answer took too long.",
@@ -70,6 +76,7 @@ def build_app(door: Door, config: ServingConfig, keys: KeyHashes, metrics: Ingre
         docs_url=None,
         redoc_url=None,
     )
+    app.router.route_class = reading_route(door.spec.context, config.max_answers + config.max_waiting)
     errors.install(app)
     _add_answers(app, door)
     _add_tokenizer(app, door)
@@ -82,55 +89,60 @@ def build_app(door: Door, config: ServingConfig, keys: KeyHashes, metrics: Ingre
 
 
 def _add_answers(app: FastAPI, door: Door) -> None:
-    refusals = _refusals(400, 404, 413, 429, 503, 504)
+    refusals = _refusals(400, 404, 413, 415, 429, 503, 504)
 
     @app.post("/v1/chat/completions", responses={200: _whole_or_streamed(ChatAnswer), **refusals}, response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Goes on with a conversation."""
         note = note_of(request)
         door.admission.check(body.answers)
-        asked = Chat(door, body, note.since)
+        asked = await Chat.asked(door, body, note.since)
         note.answers(body, asked.bill)
         parts = asked.parts()
         if body.stream:
             return await EventStream.begun(asked.chunks(parts))
-        return _json(await asked.whole(parts))
+        return await whole(await asked.whole(parts))
 
     @app.post("/v1/completions", responses={200: _whole_or_streamed(CompletionAnswer), **refusals}, response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Goes on with texts."""
         note = note_of(request)
         door.admission.check(body.answers * len(body.prompts))
-        asked = Completions(door, body, note.since)
+        asked = await Completions.asked(door, body, note.since)
         note.answers(body, asked.bill)
         echoes = await asked.echoes()
         parts = asked.parts()
         if body.stream:
             return await EventStream.begun(asked.chunks(echoes, parts))
-        return _json(await asked.whole(echoes, parts))
+        return await whole(await asked.whole(echoes, parts))
 
 
 def _add_tokenizer(app: FastAPI, door: Door) -> None:
-    refusals = _refusals(400, 404, 413)
+    refusals = _refusals(400, 404, 413, 415)
 
-    @app.post("/tokenize", responses=refusals)
-    async def tokenize(body: TokenizeRequest) -> Tokens:
+    @app.post("/tokenize", responses={200: {"model": Tokens}, **refusals}, response_model=None)
+    async def tokenize(body: TokenizeRequest) -> Response:
         """Text to token ids."""
         door.member(body.model)
         if body.messages is not None:
-            ids = door.encode_chat(body.messages)
+            ids = await door.encoder.chat(body.messages)
         else:
-            ids = door.encode(body.prompt or "", body.add_special_tokens)
-        strings = [door.vocabulary.text(token) for token in ids] if body.return_token_strs else None
-        return Tokens(count=len(ids), max_model_len=door.spec.context, tokens=ids, token_strs=strings)
+            ids = await door.encoder.text(body.prompt or "", body.add_special_tokens is not False)
+
+        def told() -> Response:
+            strings = [door.vocabulary.text(token) for token in ids] if body.return_token_strs else None
+            return as_json(Tokens(count=len(ids), max_model_len=door.spec.context, tokens=ids, token_strs=strings))
+
+        return await aside(len(ids), told)
 
     @app.post("/detokenize", responses=refusals)
     async def detokenize(body: DetokenizeRequest) -> DetokenizedText:
         """Token ids to text."""
         door.member(body.model)
         if body.tokens:
-            door.spec.check_tokens(body.tokens)
-        return DetokenizedText(prompt=str(door.tokenizer.decode(body.tokens)))
+            with naming("tokens"):
+                door.spec.check_tokens(body.tokens)
+        return DetokenizedText(prompt=await aside(len(body.tokens), door.tokenizer.decode, body.tokens))
 
     @app.get("/tokenizer_info", responses=_refusals())
     async def tokenizer_info() -> TokenizerInfo:
@@ -144,7 +156,7 @@ def _add_tokenizer(app: FastAPI, door: Door) -> None:
             eos_token=tokenizer.eos_token,
             pad_token=tokenizer.pad_token,
             unk_token=tokenizer.unk_token,
-            chat_template=tokenizer.chat_template,
+            chat_template=_template(tokenizer),
         )
 
 
@@ -156,8 +168,8 @@ def _add_collaboration(app: FastAPI, door: Door) -> None:
 
     @app.get("/health", responses=_documented(503))
     async def health() -> Health:
-        """Whether a router answers."""
-        await door.check_router()
+        """Whether a router answers, and all experts have started."""
+        await door.check_health()
         return Health()
 
     @app.get("/v1/models", responses=_refusals())
@@ -189,16 +201,19 @@ def _add_collaboration(app: FastAPI, door: Door) -> None:
     async def origin(member: str) -> MemberOrigin:
         """The weights that a member runs with."""
         if member not in spec.members:
-            raise ApiError(HTTPStatus.NOT_FOUND, f"there is no member {member!r}; there are: {', '.join(spec.members)}")
+            message = f"there is no member {shown(member)!r}; there are: {', '.join(spec.members)}"
+            raise ApiError(HTTPStatus.NOT_FOUND, message, param="member", code="model_not_found")
         revision, dtype = await door.origin(member)
         return MemberOrigin(revision=revision, dtype=dtype)
 
-    @app.post("/v1/colllm/scores", responses=_refusals(400, 413, 503, 504))
+    @app.post("/v1/colllm/scores", responses=_refusals(400, 413, 415, 503, 504))
     async def score(body: ScoreRequest) -> ScoreAnswer:
         """What a member thinks of given texts."""
-        spec.author_of(body.member)
-        for text in body.texts:
-            spec.check_text(text.input_ids)
+        with naming("member"):
+            spec.author_of(body.member)
+        for i, text in enumerate(body.texts):
+            with naming(f"texts.{i}.input_ids"):
+                spec.check_text(text.input_ids)
         scores = await door.score(body.member, [Text(text.input_ids, text.target_mask) for text in body.texts])
         return ScoreAnswer(scores=[_text_scores(one) for one in scores])
 
@@ -209,8 +224,10 @@ def _text_scores(scores: GoldScores | str) -> TextScores:
     return TextScores(gold_logprob=list(scores.gold_logprob), top1=list(scores.top1))
 
 
-def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
+def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The text of the chat template: of several ones that have names, of the default."""
+    templates = tokenizer.chat_template
+    return templates.get("default") if isinstance(templates, dict) else templates
 
 
 def _whole_or_streamed(answer: type[BaseModel]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -11,8 +12,9 @@ from colllm_ray.decoding.team_spec import AnswerRequest
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.serving.api.answer_text import Piece, echo_of
 from colllm_ray.serving.api.answers import CompletionAnswer, CompletionChoice, CompletionLogprobs
+from colllm_ray.serving.api.aside import aside
 from colllm_ray.serving.api.bill import Bill
-from colllm_ray.serving.api.door import Door, Part, collected
+from colllm_ray.serving.api.door import Door, Part, collected, entries
 from colllm_ray.serving.api.logprobs import completion_logprobs
 from colllm_ray.serving.api.requests import CompletionRequest
 from colllm_ray.serving.api.streams import all_of
@@ -24,20 +26,27 @@ class Completions:
     Answer number p * n + i is the i-th to prompt p.
     """
 
-    def __init__(self, door: Door, request: CompletionRequest, since: float) -> None:
-        """The request came at `since`, on the clock of perf_counter. Raises ColllmError for what cannot be answered."""
+    def __init__(self, door: Door, request: CompletionRequest, asked: list[AnswerRequest], since: float) -> None:
         self._door = door
         self._fields = request
         self._deadline = door.deadline()
-        prompts = [door.encode(prompt) if isinstance(prompt, str) else prompt for prompt in request.prompts]
-        top = request.logprobs or 0
-        self._requests = [door.answer_request(request, prompt, request.length, top, "prompt") for prompt in prompts]
+        self._requests = asked
         self._tracers = [door.tracer(request, one) for one in self._requests for _ in range(request.answers)]
-        self.bill: Bill = door.bill(sum(map(len, prompts)), since)
+        self.bill: Bill = door.bill(sum(len(one.prompt) for one in asked), since)
         self._id = f"cmpl-{uuid4().hex}"
         self._created = int(time.time())
         self._model = request.model or door.spec.name
         self._lengths = [0] * len(self._tracers)  # characters that were told of each answer
+
+    @classmethod
+    async def asked(cls, door: Door, request: CompletionRequest, since: float) -> Completions:
+        """The request came at `since`, on the clock of perf_counter. Raises ColllmError for what cannot be answered."""
+        requests = []
+        for prompt in request.prompts:
+            ids = await door.encoder.prompt(prompt, request.add_special_tokens) if isinstance(prompt, str) else prompt
+            requests.append(door.answer_request(request, ids, request.length, request.logprobs or 0, "prompt"))
+            await asyncio.sleep(0)
+        return cls(door, request, requests, since)
 
     async def parts(self) -> AsyncGenerator[tuple[int, Part], None]:
         """All answers as they are written. Raises ColllmError."""
@@ -58,17 +67,22 @@ class Completions:
             given = [[WrittenToken(token, 0, None, 0.0) for token in one.prompt[1:]] for one in self._requests]
         else:
             given = await all_of([self._door.given(one, self._deadline) for one in self._requests])
-        return [self._echo(one, tokens) for one, tokens in zip(self._requests, given, strict=True)]
+        return [
+            await aside(len(one.prompt), self._echo, one, tokens)
+            for one, tokens in zip(self._requests, given, strict=True)
+        ]
 
     async def whole(
         self, echoes: Sequence[list[Piece]], parts: AsyncGenerator[tuple[int, Part], None]
     ) -> CompletionAnswer:
         """The answers, once all of them are there."""
         pieces, ends = await collected(parts, len(self._tracers))
-        choices = [
-            self._choice(index, echoes[index // self._fields.answers], said, ends[index])
-            for index, said in enumerate(pieces)
-        ]
+        choices = []
+        for index, said in enumerate(pieces):
+            echo = echoes[index // self._fields.answers]
+            size = entries([*echo, *said])
+            choices.append(await aside(size, self._choice, index, echo, said, ends[index]))
+            await asyncio.sleep(0)
         return CompletionAnswer(
             id=self._id, created=self._created, model=self._model, choices=choices, usage=self.bill.usage
         )
@@ -82,13 +96,19 @@ class Completions:
             async for index, part in parts:
                 echo = [] if index in begun else echoes[index // self._fields.answers]
                 begun.add(index)
-                yield self._answer([self._choice(index, echo, part.pieces, part)])
+                choice = await aside(entries(echo), self._choice, index, echo, part.pieces, part)
+                yield self._answer([choice])
         if self._fields.wants_usage:
             yield self._answer([]).model_copy(update={"usage": self.bill.usage})
 
     def _answer(self, choices: list[CompletionChoice]) -> CompletionAnswer:
         return CompletionAnswer(
-            id=self._id, object="text_completion", created=self._created, model=self._model, choices=choices
+            id=self._id,
+            object="text_completion",
+            created=self._created,
+            model=self._model,
+            choices=choices,
+            **({"usage": self.bill.usage} if self._fields.wants_usage_so_far else {}),
         )
 
     def _echo(self, request: AnswerRequest, given: Sequence[WrittenToken]) -> list[Piece]:

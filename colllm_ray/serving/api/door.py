@@ -14,7 +14,6 @@ from ray.serve.handle import DeploymentHandle
 from transformers import PreTrainedTokenizerBase
 
 from colllm_ray.config import ServingConfig
-from colllm_ray.data.chat import encode_prompt, encode_text
 from colllm_ray.data.vocabulary import vocabulary
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import WrittenToken
@@ -26,14 +25,18 @@ from colllm_ray.serving.api.answers import Reason
 from colllm_ray.serving.api.attribution import Tracer
 from colllm_ray.serving.api.bill import Bill
 from colllm_ray.serving.api.budgets import Budgets
-from colllm_ray.serving.api.errors import ApiError
+from colllm_ray.serving.api.encoder import Encoder
+from colllm_ray.serving.api.errors import TOO_LONG, WRONG, ApiError, refused
 from colllm_ray.serving.api.lasting import lasting, lasting_answer
-from colllm_ray.serving.api.requests import AnswerFields, ChatMessage, Extension
-from colllm_ray.serving.api.router_calls import Deadline, answered, streamed, unavailable
+from colllm_ray.serving.api.request import shown
+from colllm_ray.serving.api.requests import AnswerFields, Extension
+from colllm_ray.serving.api.router_calls import Deadline, answered, asked, streamed, unavailable
 from colllm_ray.serving.api.streams import merged
 from colllm_ray.serving.metrics import IngressMetrics
+from colllm_ray.serving.started import NotStartedError, Started
 
 HEALTH_S = 5.0
+RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ async def collected(
     return pieces, ends
 
 
+def entries(pieces: Sequence[Piece]) -> int:
+    """How many tokens an answer tells of, where each comes with the likeliest in its place."""
+    return sum(1 + len(piece.written.top) for piece in pieces)
+
+
 class Door:
     """Answers what has been checked, through a router."""
 
@@ -68,15 +76,17 @@ class Door:
         router: DeploymentHandle,
         config: ServingConfig,
         metrics: IngressMetrics,
+        started: Started,
     ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary(tokenizer)
         self.created = int(time.time())
         self._budgets = Budgets(spec.trained.calibration)
-        self._longest_token = max(map(len, tokenizer.get_vocab()))
+        self.encoder = Encoder(tokenizer, spec.context)
         self.admission = Admission(config.max_answers, config.max_waiting, metrics.saw_waiting)
         self._router = router
+        self._started = started
         self._timeout_s = config.timeout_s
 
     @cached_property
@@ -90,7 +100,7 @@ class Door:
         if model is not None and model not in self.models:
             raise ApiError(
                 HTTPStatus.NOT_FOUND,
-                f"there is no model {model!r} here; there are: {', '.join(self.models)}",
+                f"there is no model {shown(model)!r} here; there are: {', '.join(self.models)}",
                 param="model",
                 code="model_not_found",
             )
@@ -105,9 +115,8 @@ class Door:
         """
         ours, member = fields.colllm, self.member(fields.model)
         for name in ("threshold", "budget", "experts", "policy"):
-            if member is not None and name in ours.model_fields_set and getattr(ours, name) is not None:
-                message = f"colllm.{name}: {fields.model} writes alone; leave it out"
-                raise ApiError(HTTPStatus.BAD_REQUEST, message, param=f"colllm.{name}", code="invalid_value")
+            if member is not None and getattr(ours, name) != Extension.model_fields[name].default:
+                raise refused(f"colllm.{name}: {fields.model} writes alone; leave it out", f"colllm.{name}")
         request = AnswerRequest(
             prompt=tuple(prompt),
             max_tokens=length or None,
@@ -123,37 +132,15 @@ class Door:
         try:
             self.spec.masked(request.experts)
         except ColllmError as error:
-            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="colllm.experts", code="invalid_value") from error
+            raise refused(str(error), "colllm.experts") from error
         try:
             if length != 0:  # of 0, nothing is written, and the prompt may fill the context
                 self.spec.tokens_left(request)
             self.spec.check_text(request.prompt)
         except ColllmError as error:
             too_long = len(request.prompt) + (length or 0) > self.spec.context
-            code = "context_length_exceeded" if too_long else "invalid_value"
-            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param=param, code=code) from error
+            raise refused(str(error), param, TOO_LONG if too_long else WRONG) from error
         return request
-
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a prompt. Raises ApiError for one that is too long."""
-        self._check_length(len(text), "prompt")
-        return encode_text(text, self.tokenizer, add_special_tokens)
-
-    def encode_chat(self, turns: Sequence[ChatMessage]) -> list[int]:
-        """Token ids of a conversation, up to where the answer begins. Raises ColllmError."""
-        messages = [turn.message for turn in turns]
-        self._check_length(sum(len(message.content) for message in messages), "messages")
-        return encode_prompt(messages, self.tokenizer)
-
-    def _check_length(self, characters: int, param: str) -> None:
-        """Refuses what is too long whatever its tokens are, before anybody looks for them."""
-        if characters > self.spec.context * self._longest_token:
-            raise ApiError(
-                HTTPStatus.BAD_REQUEST,
-                f"{characters} characters are more tokens than the models' context, {self.spec.context}",
-                param=param,
-                code="context_length_exceeded",
-            )
 
     def tracer(self, fields: AnswerFields, request: AnswerRequest) -> Tracer:
         """Traces one answer to the request."""
@@ -221,7 +208,7 @@ class Door:
         """The prompt's tokens but for the first, as if they had been written. Raises ColllmError."""
 
         async def told() -> list[WrittenToken]:
-            stream = streamed(self._router.options(stream=True).given.remote(request), deadline)
+            stream = streamed(asked(self._router.options(stream=True).given, request), deadline)
             async with aclosing(cast(AsyncGenerator[tuple[WrittenToken, ...], None], stream)) as parts:
                 return [token async for part in parts for token in part]
 
@@ -231,24 +218,28 @@ class Door:
     async def score(self, member: str, texts: Sequence[Text]) -> list[GoldScores | str]:
         """What a member thinks of given texts, or why it could not score one. Raises ColllmError."""
         deadline = self.deadline()
-        told = await lasting(lambda: answered(self._router.score.remote(member, texts), deadline))
+        told = await lasting(lambda: answered(asked(self._router.score, member, texts), deadline))
         return cast(list[GoldScores | str], told)
 
     async def origin(self, member: str) -> tuple[str, str]:
         """Revision and dtype of a member's weights. Raises ApiError."""
         deadline = self.deadline()
         try:
-            told = await lasting(lambda: answered(self._router.origin.remote(member), deadline))
+            told = await lasting(lambda: answered(asked(self._router.origin, member), deadline))
             return cast(tuple[str, str], told)
         except ApiError:
             raise
         except ColllmError as error:  # a replica that runs with other weights than lie in their place
             raise unavailable(str(error), "model_failed") from error
 
-    async def check_router(self) -> None:
-        """Raises ApiError, with status 503, where no router answers soon."""
+    async def check_health(self) -> None:
+        """Raises ApiError, with status 503, where no router answers soon, or an expert has not been able to start."""
         try:
-            await answered(self._router.sessions.remote(), Deadline(HEALTH_S))
+            await self._started.check()
+        except NotStartedError as error:
+            raise unavailable(str(error), "starting", {"Retry-After": str(RETRY_AFTER_S)}) from error
+        try:
+            await answered(asked(self._router.sessions), Deadline(HEALTH_S))
         except ApiError as error:
             raise unavailable(f"no router has answered within {HEALTH_S:g} s", "router_lost") from error
 
@@ -262,4 +253,4 @@ class Door:
         try:
             return self._budgets.eta(ours.budget)
         except ColllmError as error:
-            raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="colllm.budget", code="invalid_value") from error
+            raise refused(str(error), "colllm.budget") from error

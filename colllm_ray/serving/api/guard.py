@@ -9,14 +9,15 @@ from http import HTTPStatus
 from time import perf_counter
 
 from fastapi import FastAPI, Request
-from starlette.datastructures import Headers
+from ray.exceptions import RayError
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colllm_ray.config import ServingConfig
 from colllm_ray.serving.api.bill import Bill
-from colllm_ray.serving.api.errors import ApiError
+from colllm_ray.serving.api.errors import BODY, ApiError
 from colllm_ray.serving.api.keys import KeyHashes, is_known
 from colllm_ray.serving.api.requests import AnswerFields
 from colllm_ray.serving.api.router_calls import Deadline
@@ -65,6 +66,7 @@ def note_of(request: Request) -> Note:
 
 def add(app: FastAPI, config: ServingConfig, keys: KeyHashes, metrics: IngressMetrics) -> None:
     """The last one added is passed first."""
+    app.add_middleware(_Head)
     app.add_middleware(_Size, most=config.max_body_bytes, timeout_s=config.timeout_s)
     app.add_middleware(_Key, hashes=keys)
     if config.cors_origins:
@@ -101,7 +103,7 @@ class _Log:
                 status = sent
 
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, _hearing(receive), watch)
         except ClientDisconnect:
             raise
         except Exception:
@@ -124,6 +126,47 @@ class _Log:
         bill = note.bill
         if bill is not None and bill.first_token_s is not None and note.single:
             self._metrics.saw_answer(bill.first_token_s, seconds, bill.tokens)
+
+
+def _hearing(receive: Receive) -> Receive:
+    """Hears a client leave also where Serve says it by the failure of its own call for what the client sends."""
+
+    async def hear() -> Message:
+        try:
+            return await receive()
+        except RayError:
+            return {"type": "http.disconnect"}
+
+    return hear
+
+
+class _Head:
+    """Answers HEAD as GET, but for the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_head = scope["method"] == "HEAD"
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if headers.get("allow") == "GET":
+                    headers["allow"] = "GET, HEAD"
+            elif is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        inner = {**scope, "method": "GET"} if is_head else scope
+        try:
+            await self._app(inner, receive, answer)
+        finally:
+            if "route" in inner:
+                scope["route"] = inner["route"]  # which the log names
 
 
 class _Key:
@@ -190,7 +233,8 @@ class _Size:
             taken += len(pieces[-1])
             more = message.get("more_body", False)
         if max(told, taken) > self._most:
-            raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {self._most} bytes")
+            most = f"a request has at most {self._most} bytes"
+            raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, most, param=BODY, code="request_too_large")
         return b"".join(pieces)
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
-from colllm_ray.serving.api.router_calls import Deadline, RouterLostError, RouterSilentError, streamed
+from colllm_ray.serving.api.router_calls import Deadline, RouterLostError, RouterSilentError, asked, streamed
 from colllm_ray.serving.router_client import FIRST_SIGN_S, SILENCE_S, Chunk
 
 logger = logging.getLogger("ray.serve")
@@ -78,7 +78,7 @@ async def lasting_answer(
             experts=_without(lost, spec, request.experts),
         )
         so_far = calls, lost
-        stream = streamed(router.options(stream=True).stream.remote(rest), deadline, FIRST_SIGN_S, SILENCE_S)
+        stream = streamed(asked(router.options(stream=True).stream, rest), deadline, FIRST_SIGN_S, SILENCE_S)
         try:
             async with aclosing(cast(AsyncGenerator[Chunk, None], stream)) as chunks:
                 async for chunk in chunks:

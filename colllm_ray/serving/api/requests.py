@@ -6,33 +6,32 @@ import secrets
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from colllm_ray.data.rows import Message
+from colllm_ray.data.rows import SPEAKER, Message
 from colllm_ray.engine.messages import MOST_TOP, Sampling
+from colllm_ray.serving.api.neutral import (
+    NeutralChatFields,
+    NeutralCompletionFields,
+    NeutralFields,
+    NeutralTurnFields,
+    No,
+)
+from colllm_ray.serving.api.request import Request, wrong
 
 MAX_TEXTS = 4096  # of one request
 MAX_ANSWERS = 128  # to one prompt
 MAX_STOPS = 16
+MAX_STOP_LENGTH = 1024  # characters
+MAX_TOKENS = 2**18  # that are turned into text at once, or text into them
 COMPLETION_TOKENS = 16  # of a completion that says nothing of its length, as OpenAI has it
-
-
-def _whole(text: str) -> str:
-    """Refuses half of a surrogate pair, which JSON can say and no tokenizer takes."""
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("holds half a character (a lone surrogate)")
-    return text
-
+SEEDS = 2**64
+SPECIAL_TOKENS = "Of a text: whether the tokenizer adds those that begin one."
 
 # `fail_fast`: one wrong entry of a million is enough to refuse them.
-Text = Annotated[str, AfterValidator(_whole)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
-
-
-class Request(BaseModel):
-    """Fields that are known, of just the types that they have in JSON."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+TokenId = Annotated[int, Field(ge=0)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
+StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 
 class Doubt(Request):
@@ -47,7 +46,7 @@ class Extension(Request):
 
     threshold: float | None = Field(None, ge=0, le=1, description="Above it an expert writes; 1 is the base alone.")
     budget: float | None = Field(None, ge=0, le=1, description="The share of tokens that experts write, instead.")
-    experts: Annotated[list[str], Field(fail_fast=True)] | None = Field(
+    experts: Annotated[list[str], Field(max_length=MAX_TEXTS, fail_fast=True)] | None = Field(
         None, description="The experts that may write; all by default."
     )
     policy: Literal["continue", "fail"] = Field(
@@ -63,7 +62,7 @@ class Extension(Request):
     @model_validator(mode="after")
     def _one_of_two(self) -> Extension:
         if self.threshold is not None and self.budget is not None:
-            raise ValueError("threshold and budget say the same in two ways; give one of them")
+            raise wrong("threshold and budget say the same in two ways; give one of them", "threshold")
         return self
 
 
@@ -71,37 +70,35 @@ class StreamOptions(Request):
     """Of a stream."""
 
     include_usage: bool = Field(False, description="Whether a last chunk tells the usage.")
-    include_obfuscation: Literal[False] = Field(False, description="Chunks are not padded.")
+    continuous_usage_stats: bool = Field(False, description="Whether each chunk tells the usage so far.")
+    include_obfuscation: No | None = Field(None, description="Chunks are not padded.")
 
 
-class AnswerFields(Request):
+class AnswerFields(NeutralFields):
     """What all requests for an answer have in common."""
 
     model: str | None = Field(None, description="The collaboration's name, or NAME/MEMBER for one model alone.")
     temperature: float | None = Field(
         None, ge=0, le=2, description="0 is greedy, the default; 1 where only `top_p` is given."
     )
-    top_p: float | None = Field(None, gt=0, le=1, description="Tokens are drawn from the likeliest that reach this.")
-    seed: int | None = Field(None, ge=0, lt=2**63, description="The same seed draws the same answer.")
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="Tokens are drawn from the likeliest that reach this; 0 is greedy."
+    )
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="The same seed draws the same answer.")
     n: int | None = Field(None, ge=1, le=MAX_ANSWERS, description="Answers to the same prompt.")
-    stop: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOPS, fail_fast=True)]
-        | None
-    ) = Field(None, description="The answer ends before the first of these texts.")
+    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS, fail_fast=True)] | None = Field(
+        None, description="The answer ends before the first of these texts."
+    )
     stream: bool | None = Field(None, description="Whether the answer comes in pieces, as events.")
     stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
     ignore_eos: bool = Field(False, description="Whether the answer goes on behind an end token.")
     user: str | None = Field(None, max_length=200, description="A name for the asker, which the log keeps.")
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="Not supported.")
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="Not supported.")
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(None, description="Not supported.")
     colllm: Extension = Field(Extension(), description="What only a collaboration has.")
 
     @model_validator(mode="after")
     def _options_are_of_a_stream(self) -> AnswerFields:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options: only with `stream`")
+            raise wrong("only with `stream`", "stream_options")
         return self
 
     @property
@@ -110,11 +107,11 @@ class AnswerFields(Request):
         temperature = self.temperature
         if temperature is None:
             temperature = 0.0 if self.top_p is None else 1.0
-        if not temperature:
+        if not temperature or self.top_p == 0:
             return [None] * self.answers
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        first = Sampling(temperature, 1.0 if self.top_p is None else self.top_p, seed)
-        return [replace(first, seed=(seed + i) % 2**63) for i in range(self.answers)]
+        first = Sampling(temperature, 1.0 if self.top_p is None else self.top_p)
+        return [replace(first, seed=(seed + i) % SEEDS) for i in range(self.answers)]
 
     @property
     def answers(self) -> int:
@@ -126,36 +123,39 @@ class AnswerFields(Request):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream tells its usage."""
+        """Whether a stream ends with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def wants_usage_so_far(self) -> bool:
+        """Whether each chunk of a stream has the usage up to there; as in vLLM, beside that of the end."""
+        return self.wants_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
 
 
 class TextPart(Request):
     """A part of a message."""
 
     type: Literal["text"]
-    text: Text
+    text: str
 
 
-class ChatMessage(Request):
+class ChatMessage(NeutralTurnFields):
     """One turn of a conversation."""
 
-    role: Literal["system", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(fail_fast=True)]
+    role: Literal["system", "developer", "user", "assistant"] = Field(description="`developer` is as `system`.")
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)]
+    name: str | None = Field(None, pattern=SPEAKER, description="Who speaks, for chat templates that write it.")
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
     @property
     def message(self) -> Message:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message(role=self.role, content=text)
+        return Message(role="system" if self.role == "developer" else self.role, content=self.text, name=self.name)
 
 
-class TextFormat(Request):
-    """The only form of an answer."""
-
-    type: Literal["text"]
-
-
-class ChatRequest(AnswerFields):
+class ChatRequest(AnswerFields, NeutralChatFields):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(fail_fast=True)] = Field(min_length=1)
@@ -163,14 +163,13 @@ class ChatRequest(AnswerFields):
     max_completion_tokens: int | None = Field(None, ge=1, description="The same.")
     logprobs: bool | None = Field(None, description="Whether the log-prob of each token is told.")
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP, description="And those of so many of the likeliest.")
-    response_format: TextFormat | None = Field(None, description="Text.")
 
     @model_validator(mode="after")
     def _fits(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs: only with `logprobs`")
+            raise wrong("only with `logprobs`", "top_logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
-            raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
+            raise wrong("max_tokens and max_completion_tokens differ; give one of them", "max_completion_tokens")
         return self
 
     @property
@@ -179,25 +178,24 @@ class ChatRequest(AnswerFields):
         return self.max_tokens or self.max_completion_tokens
 
 
-class CompletionRequest(AnswerFields):
+class CompletionRequest(AnswerFields, NeutralCompletionFields):
     """`POST /v1/completions`."""
 
     prompt: (
-        Text
+        str
         | TokenIds
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
     ) = Field(description="Text or token ids, or several of one kind.")
     max_tokens: int | None = Field(None, ge=0, description=f"Length at most; {COMPLETION_TOKENS} by default.")
     logprobs: int | None = Field(None, ge=0, le=MOST_TOP, description="Log-probs, and so many of the likeliest.")
     echo: bool | None = Field(None, description="Whether the prompt comes before the answer.")
-    best_of: Annotated[int, Field(ge=1, le=1)] | None = Field(None, description="Not supported.")
-    suffix: None = Field(None, description="Not supported.")
+    add_special_tokens: bool = Field(True, description=SPECIAL_TOKENS)
 
     @model_validator(mode="after")
     def _says_something(self) -> CompletionRequest:
         if self.length == 0 and not self.echo:
-            raise ValueError("max_tokens: at least 1; 0 only with `echo`")
+            raise wrong("at least 1; 0 only with `echo`", "max_tokens")
         return self
 
     @property
@@ -216,17 +214,17 @@ class TokenizeRequest(Request):
     """`POST /tokenize`: a text, or a conversation as the chat template writes it."""
 
     model: str | None = Field(None, description="Any of the models; they share a tokenizer.")
-    prompt: Text | None = None
+    prompt: str | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] | None = None
-    add_special_tokens: bool = Field(True, description="Of a text: whether the tokenizer adds those that begin one.")
+    add_special_tokens: bool | None = Field(None, description=f"{SPECIAL_TOKENS} It does by default.")
     return_token_strs: bool = Field(False, description="Whether the text of each token is told.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either prompt or messages")
-        if self.messages is not None and "add_special_tokens" in self.model_fields_set:
-            raise ValueError("add_special_tokens: the chat template says what messages begin with; leave it out")
+            raise wrong("give either prompt or messages", "prompt")
+        if self.messages is not None and self.add_special_tokens:
+            raise wrong("the chat template says what messages begin with; leave it out", "add_special_tokens")
         return self
 
 
@@ -234,7 +232,7 @@ class DetokenizeRequest(Request):
     """`POST /detokenize`: token ids."""
 
     model: str | None = Field(None, description="Any of the models; they share a tokenizer.")
-    tokens: Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
+    tokens: Annotated[list[TokenId], Field(max_length=MAX_TOKENS, fail_fast=True)]
 
 
 class ScoredText(Request):
@@ -246,7 +244,7 @@ class ScoredText(Request):
     @model_validator(mode="after")
     def _fits(self) -> ScoredText:
         if len(self.target_mask) != len(self.input_ids) or self.target_mask[0] or not any(self.target_mask):
-            raise ValueError("target_mask: must say of each token whether it is a target, of the first that it is not")
+            raise wrong("must say of each token whether it is a target, of the first that it is not", "target_mask")
         return self
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable
+from contextvars import Context
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
+from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from colllm_ray.decoding.model_client import ModelFailedError
 from colllm_ray.errors import ColllmError
@@ -37,6 +38,15 @@ class Deadline:
         except TimeoutError as error:
             message = f"the answer took longer than {self._seconds:g} s"
             raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, message, code="timeout") from error
+
+
+def asked(method: DeploymentHandle, *arguments: object) -> Any:
+    """Calls a method of the router, outside of the HTTP request that is being answered.
+
+    Of calls inside, Serve ends those of a client that leaves by itself, and that looks as if the router had stopped:
+    whoever asks ends his own.
+    """
+    return Context().run(method.remote, *arguments)
 
 
 async def answered(response: DeploymentResponse, deadline: Deadline) -> object:
@@ -101,6 +111,6 @@ class RouterSilentError(RouterLostError):
     """A router that hangs, or none that has room."""
 
 
-def unavailable(message: str, code: str) -> ApiError:
+def unavailable(message: str, code: str, headers: dict[str, str] | None = None) -> ApiError:
     """What a request is told that no router, or no model, can go on with."""
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code)
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code, headers=headers)
