@@ -11,7 +11,8 @@ from colllm_ray.evaluation.metrics import METRICS, metric_of
 from colllm_ray.evaluation.metrics.choice import choice_texts, right_choice
 from colllm_ray.evaluation.metrics.exact import Exact
 from colllm_ray.evaluation.metrics.factoid import Factoid
-from colllm_ray.evaluation.metrics.item_list import ItemList, items_of
+from colllm_ray.evaluation.metrics.item_list import ItemList
+from colllm_ray.evaluation.metrics.items import items_of
 from colllm_ray.evaluation.metrics.words import normal_text
 from colllm_ray.evaluation.metrics.yes_no import YesNo
 from colllm_ray.evaluation.task import Task

@@ -14,7 +14,8 @@ def normal_words(text: str) -> list[str]:
     Source: the evaluation of SQuAD (Rajpurkar et al. 2016).
     """
     lower = text.lower()
-    words = "".join(sign for sign in lower if not _is_punctuation(sign)).split()
+    bare = "".join(sign for sign in lower if not _is_punctuation(sign))
+    words = unicodedata.normalize("NFC", bare).split()  # ö is one sign or two
     return [word for word in words if word not in ARTICLES] or words or lower.split()
 
 
