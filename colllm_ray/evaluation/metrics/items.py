@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Set
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from colllm_ray.evaluation.metrics.prose import IN_BRACKETS, MARKER, items_of_prose
 from colllm_ray.evaluation.metrics.words import normal_text
 
-_INLINE_MARKER = r"(?:[•‣▪●◦·]\s*|\(?(?P<number>[0-9]{1,2})[.)]\s+)(?=\S)"
-INLINE_MARKER = re.compile(rf"(?<!\S){_INLINE_MARKER}")
-BEFORE_INLINE_MARKER = re.compile(rf"(?<=\S)[^\S\n]+(?={_INLINE_MARKER})")
+BEFORE_BULLET = re.compile(r"(?<=\S)[^\S\n]+(?=[•‣▪●◦·]\s*\S)")
+_NUMBER = r"\(?([0-9]{1,2})[.)]\s+(?=\S)"
+NUMBER = re.compile(rf"(?<!\S){_NUMBER}")
+BEFORE_NUMBER = re.compile(rf"(?<=\S)[^\S\n]+(?={_NUMBER})")
 CONJUNCTION = re.compile(r"\s*(?:and|or)\s+", re.IGNORECASE)
 ENDING = re.compile(r"(?:[\s,;]+(?:and|or))?[\s,;]*\Z", re.IGNORECASE)
 OVER = re.compile(r"\s*#+\s|.*:\s*\Z")
 NO_WORD = re.compile(r"[\W_]*")
 SENTENCE = re.compile(r"\b(?:are|is|includes?|following)\b", re.IGNORECASE)
-EXPLANATION = re.compile(r"(?<=\S)(?::\s|\s[-–—]\s).*", re.DOTALL)  # noqa: RUF001
+EXPLAINS = re.compile(r"(?<=\S)(?::\s|\s[-–—]\s)")  # noqa: RUF001
+MOST_EXPLAIN = 8
 FENCED = re.compile(r"```\w*\n(.*)\n```", re.DOTALL)
-ENCLOSED = re.compile(r"""\[(.*)\]|"([^"]*)"|“([^“”]*)”""", re.DOTALL)
+ENCLOSED = re.compile(r"""\[([^\[\]]*)\]|\(([^()]*)\)|"([^"]*)"|“([^“”]*)”""")
 
 
 def items_of(text: str, known: Set[str] = frozenset()) -> list[str]:
@@ -38,25 +40,27 @@ def items_of(text: str, known: Set[str] = frozenset()) -> list[str]:
         text = match[match.lastindex or 0]
     lines = _item_lines(_inline_as_lines(text), known)
     names = [_name(_bare(line, known), known) for line in lines]
-    return items_of_prose(lines[0], known) if len(lines) == 1 and normal_text(names[0]) not in known else names
+    if len(lines) > 1 or not lines or (_mark(lines[0], known) and normal_text(names[0]) in known):
+        return names
+    return items_of_prose(lines[0], known)
 
 
 def _array(text: str) -> list[str] | None:
     """The items of a JSON array."""
     try:
         array = json.loads(text) if text.startswith("[") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return [str(item) for item in array] if isinstance(array, list) else None
 
 
 def _inline_as_lines(text: str) -> str:
-    """A line for each item of "1) one 2) two", whose numbers count up."""
-    marks = list(INLINE_MARKER.finditer(text))
-    numbers = [int(mark["number"]) for mark in marks if mark["number"]]
-    counts_up = all(after == before + 1 for before, after in pairwise(numbers))
-    parts = len(marks) > (1 if numbers else 0) and counts_up
-    return BEFORE_INLINE_MARKER.sub("\n", text) if parts else text
+    """A line for each item of "1) one 2) two", whose numbers count up, or of "one • two"."""
+    if BEFORE_BULLET.search(text):
+        return BEFORE_BULLET.sub("\n", text)
+    numbers = [int(number) for number in NUMBER.findall(text)]
+    counts_up = len(numbers) > 1 and all(after == before + 1 for before, after in pairwise(numbers))
+    return BEFORE_NUMBER.sub("\n", text) if counts_up else text
 
 
 def _item_lines(text: str, known: Set[str]) -> list[str]:
@@ -67,21 +71,10 @@ def _item_lines(text: str, known: Set[str]) -> list[str]:
     if not any(marks):
         goes_on = any(line.rstrip().endswith(",") for line in lines[:-1])
         return [" ".join(lines)] if goes_on else lines
-    if marks[0] is None and not _begins(lines[0], marks[1]):
-        lines, marks = lines[1:], marks[1:]
-    return [
-        line
-        for i, (line, mark) in enumerate(zip(lines, marks, strict=True))
-        if mark or not i or CONJUNCTION.match(line)
-    ]
-
-
-def _begins(line: str, mark: re.Match[str] | None) -> bool:
-    """Whether a line without a marker is the item before the first one that has it.
-
-    So it is where "1." was at the end of the prompt.
-    """
-    return mark is not None and mark["number"] != "1" and not SENTENCE.search(line)
+    # Where "1." was at the end of the prompt, the first item has no marker.
+    begins = marks[0] is None and marks[1] is not None and marks[1]["number"] != "1" and not SENTENCE.search(lines[0])
+    marked = [line for line, mark in zip(lines, marks, strict=True) if mark or CONJUNCTION.match(line)]
+    return lines[:1] + marked if begins else marked
 
 
 def _leads(line: str, below: str, known: Set[str]) -> bool:
@@ -95,7 +88,7 @@ def _leads(line: str, below: str, known: Set[str]) -> bool:
 def _mark(line: str, known: Set[str]) -> re.Match[str] | None:
     """The bullet or number before an item; none where the number is a known item's own."""
     mark = MARKER.match(line)
-    return None if mark and normal_text(line) in known and re.search(r"\w", mark[0]) else mark
+    return None if mark and re.search(r"\w", mark[0]) and normal_text(_name(line, known)) in known else mark
 
 
 def _bare(line: str, known: Set[str]) -> str:
@@ -106,5 +99,8 @@ def _bare(line: str, known: Set[str]) -> str:
 
 
 def _name(item: str, known: Set[str]) -> str:
-    """An item without its explanation."""
-    return item if normal_text(item) in known else IN_BRACKETS.sub("", EXPLANATION.sub("", item))
+    """An item without its explanation, which is known where that can be."""
+    signs = list(islice(EXPLAINS.finditer(item), MOST_EXPLAIN))
+    heads = [item, *(item[: sign.start()] for sign in reversed(signs))]
+    names = [name for head in heads for name in (head, IN_BRACKETS.sub("", head))]
+    return next((name for name in names if normal_text(name) in known), names[-1])

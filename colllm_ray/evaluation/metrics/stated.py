@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 # \boxed 5, without braces, stands in some solutions of MATH.
-BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?P<bare>[^{}$\s][^{}$\n]*?)\s*(?=[$\n]|\.\s|\.?\Z))")
-BRACE = re.compile(r"\\?[{}]")
+BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|(?:\s+|(?=[\\0-9-]))(?P<bare>[^{}$\s][^{}$\n]*?)\s*(?=[$\n]|\.\s|\.?\Z))")
+BOX_OR_BRACE = re.compile(rf"{BOX.pattern}|\\?[{{}}]")
 
 SAYS = re.compile(
     r"\banswer[*_\s]*(?:is|equals|would be|should be)\b[\s*:]*|\bfinal answer[*_]*[^\S\n]*[:=\n][\s*]*", re.IGNORECASE
@@ -27,17 +27,15 @@ def stated_answer(text: str) -> str | None:
 
 def boxed_answer(text: str) -> str | None:
     """What stands in the last box that is closed; None for a text without."""
-    for box in reversed(list(BOX.finditer(text))):
-        content = box["bare"] or _closed(text, box.end())
-        if content is not None:
-            return content
-    return None
-
-
-def _closed(text: str, start: int) -> str | None:
-    depth = 1
-    for brace in BRACE.finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)  # \{ and \} are signs, not groups
-        if depth == 0:
-            return text[start : brace.start()]
-    return None
+    found: list[tuple[int, str]] = []
+    opened: list[re.Match[str]] = []
+    for mark in BOX_OR_BRACE.finditer(text):
+        if mark["bare"]:
+            found.append((mark.start(), mark["bare"]))
+        elif mark[0] == "}" and opened:
+            opening = opened.pop()
+            if opening[0] != "{":
+                found.append((opening.start(), text[opening.end() : mark.start()]))
+        elif mark[0].endswith("{") and mark[0] != r"\{":  # \{ and \} are signs, not groups
+            opened.append(mark)
+    return max(found)[1] if found else None

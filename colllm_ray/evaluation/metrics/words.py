@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
+from functools import cache
 
 ARTICLES = frozenset({"a", "an", "the"})
 
@@ -24,5 +25,6 @@ def normal_text(text: str) -> str:
     return " ".join(normal_words(text))
 
 
+@cache
 def _is_punctuation(sign: str) -> bool:
     return sign in string.punctuation or unicodedata.category(sign).startswith("P")

@@ -13,7 +13,8 @@ YES_NO = re.compile(r"(?<![\w-])(yes|no)(?![\w-])", re.IGNORECASE)  # not in "no
 class YesNo:
     r"""1 where the answer's yes or no is the reference's: "yes", "no", or JSON's true and false.
 
-    It stands in the last \boxed{..}, or else behind "the answer is", or else first in the text. Source: the yes/no questions of BioASQ (Tsatsaronis et al. 2015).
+    It stands in the last \boxed{..}, or else behind "the answer is", or else first in the text. Source: the yes/no
+    questions of BioASQ (Tsatsaronis et al. 2015).
     """
 
     def check(self, reference: object) -> None:
