@@ -39,6 +39,12 @@ def test_items_are_found_in_prose_and_in_lines(answer: str) -> None:
     [
         ("2,4-dinitrophenol, salt", ["2,4-dinitrophenol", "salt"]),
         ("rash and fever and pain", ["rash and fever", "pain"]),
+        ("- a, b\n- c and d", ["a, b", "c and d"]),
+        ("a; b, c; and d and e", ["a", "b, c", "d and e"]),
+        ("N,N-a, b", ["N,N-a", "b"]),
+        ("a (b, c), d [e and f]", ["a", "d"]),
+        ("- Rare ones:\n  - a\n  - b", ["a", "b"]),
+        ("[" * 5000, []),
         ("", []),
         (" , ; \n - ", []),
         ("none", ["none"]),
@@ -46,6 +52,46 @@ def test_items_are_found_in_prose_and_in_lines(answer: str) -> None:
 )
 def test_items_are_what_separators_leave(answer: str, items: list[str]) -> None:
     assert items_of(answer) == items
+
+
+CANCERS = ["melanoma", "head and neck cancer"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "f1"),
+    [
+        (["head and neck cancer"], "head and neck cancer", 1),
+        (["N,N-dimethyltryptamine"], "N,N-dimethyltryptamine", 1),
+        (["hand, foot and mouth disease"], "Hand, foot, and mouth disease.", 1),
+        (CANCERS, "- melanoma\n- head and neck cancer", 1),
+        (CANCERS, "melanoma and head and neck cancer", 1),
+        (CANCERS, "head and neck cancer and melanoma", 1),
+        (CANCERS, "The cancers are melanoma and head and neck cancer.", 1),
+        (CANCERS, "melanoma,\nhead and neck cancer", 1),
+        (
+            CANCERS,
+            "1. **Melanoma** (of the skin): rare, and bad\n2. **Head and neck cancer** - it is two\n\nThese are all.",
+            1,
+        ),
+        (CANCERS, '"melanoma", "head and neck cancer"', 1),
+        (CANCERS, "['melanoma', 'head and neck cancer']", 1),
+        (CANCERS, '```json\n["melanoma", "head and neck cancer"]\n```', 1),
+        (CANCERS, "melanoma\n2. head and neck cancer", 1),  # where the prompt ends with "1."
+        (["p53", "N,N-dimethyltryptamine"], "p53 and N,N-dimethyltryptamine", 1),
+        (["BRCA1", "TP53"], "- BRCA1 and TP53", 1),  # one bullet parts nothing
+        # What parts a list in one way is not parted in another.
+        (["melanoma", "head", "neck cancer"], "- melanoma\n- head and neck cancer", 0.4),
+        (["melanoma", "head", "neck cancer"], "melanoma\nhead and neck cancer", 0.4),
+        (["melanoma", "acid", "base"], "1) melanoma 2) acid, base", 0.4),
+        (["melanoma", "bed"], "melanoma, x, and bed and breakfast", 0.4),
+        # A part of an item is none.
+        (["head"], "head and neck cancer, melanoma", 0),
+        (["neck cancer"], "head and neck cancer, melanoma", 0),
+        (["dimethyltryptamine"], "N,N-dimethyltryptamine", 0),
+    ],
+)
+def test_a_list_is_parted_in_one_way_and_around_known_items(reference: list[str], answer: str, f1: float) -> None:
+    assert ItemList().score(answer, reference) == pytest.approx(f1)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,23 @@ from colllm_ray.evaluation.metrics.exact import Exact
 from colllm_ray.evaluation.metrics.factoid import Factoid
 from colllm_ray.evaluation.metrics.words import normal_text
 from colllm_ray.evaluation.metrics.yes_no import YesNo
-from colllm_ray.evaluation.task import Task
+from colllm_ray.evaluation.task import MetricName, Task
 
 
 def test_a_task_names_its_metric() -> None:
     for name, kind in METRICS.items():
         assert isinstance(metric_of(Task(name="task", data="rows.jsonl", metric=name)), kind)
+
+
+@given(st.text() | st.lists(st.text(max_size=9), max_size=3), st.sampled_from(["exact", "factoid", "yes_no", "math"]))
+def test_a_reference_that_is_taken_is_right_as_an_answer(reference: str | list[str], name: MetricName) -> None:
+    metric = metric_of(Task(name="task", data="rows.jsonl", metric=name))
+    try:
+        metric.check(reference)
+    except ColllmError:
+        return
+    for answer in [reference] if isinstance(reference, str) else reference:
+        assert metric.score(answer, reference) == metric.score(answer, reference) == 1.0
 
 
 def test_likelihoods_are_measured_elsewhere() -> None:

@@ -26,9 +26,9 @@ NUMBER = re.compile(
 DELIMITER = re.compile(r"\\[()\[\]]|\\left\b|\\right\b")
 SPACE = re.compile(r"\\[ ;:]|[~\u00a0\u2007\u2009\u202f]")
 _ARGUMENT = r"\s*(?:\{{\s*(?P<{0}>-?[0-9][0-9.,]*)\s*\}}|(?P<{0}_digit>[0-9]))"
-FRAC = re.compile(rf"(?P<whole>[0-9])?\s?\\[dtc]?frac{_ARGUMENT.format('above')}{_ARGUMENT.format('below')}")
+FRAC = re.compile(rf"(?:(?P<whole>[0-9])\s?)?\\[dtc]?frac{_ARGUMENT.format('above')}{_ARGUMENT.format('below')}")
 FRACTION_SLASH = "\u2044"
-VULGAR = re.compile(r"([0-9]?)\s?([¼-¾⅐-⅞])")
+VULGAR = re.compile(r"(?:([0-9])\s?)?([¼-¾⅐-⅞])")
 SUPERSCRIPT = re.compile(r"(?<=10)[⁻⁺]?[⁰¹²³⁴-⁹]+")
 POWER_OF_TEN = re.compile(
     r"(?:(?<=[0-9])(?P<times>\s*(?:\\times|\\cdot|[x×*·])\s*)|(?<![0-9.,]))"  # noqa: RUF001
@@ -65,7 +65,7 @@ def plain(text: str) -> str:
         text = text.replace(spacing, replacement)
     text = SPACE.sub(" ", DELIMITER.sub("", text))
     text = VULGAR.sub(
-        lambda match: _fraction(match[1], *unicodedata.normalize("NFKC", match[2]).split(FRACTION_SLASH)), text
+        lambda match: _fraction(match[1] or "", *unicodedata.normalize("NFKC", match[2]).split(FRACTION_SLASH)), text
     )
     text = SUPERSCRIPT.sub(
         lambda match: "^" + unicodedata.normalize("NFKC", match[0]), text.replace(FRACTION_SLASH, "/")

@@ -13,7 +13,7 @@ SAYS = re.compile(
 )
 # A whole chain of thought can begin with "Answer:". A few words that end the line are a result.
 LABEL = re.compile(
-    r"^[^A-Za-z0-9\n]*(?:the )?answer[*_]*[^\S\n]*[:=\n][\s*]*(?=\S+(?:[ ]\S+){0,2}[^\S\n]*$)",
+    r"^[^A-Za-z0-9\n]*(?:the )?answer[*_]*[^\S\n]*[:=\n][\s*]*(?=(?:\S?[0-9]+[ ])*\S+(?:[ ]\S+){0,2}[^\S\n]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 ENDS = re.compile(r"\n|\.(?=[\s*]|$)")  # a point within a number ends nothing
@@ -22,7 +22,7 @@ ENDS = re.compile(r"\n|\.(?=[\s*]|$)")  # a point within a number ends nothing
 def stated_answer(text: str) -> str | None:
     """The rest of the sentence behind the last "the answer is" or "Answer:"; None for a text that says neither."""
     ends = [mark.end() for pattern in (SAYS, LABEL) for mark in pattern.finditer(text)]
-    return ENDS.split(text[max(ends) :], maxsplit=1)[0].strip() if ends else None
+    return ENDS.split(text[max(ends) :], maxsplit=1)[0].strip("* \t") if ends else None
 
 
 def boxed_answer(text: str) -> str | None:
