@@ -40,6 +40,15 @@ EQUIVALENT = [
     ("1+2i", "2i+1"),
     ("y = 2x+3", "y=3+2x"),
     ("2520", "2520."),
+    # small numbers
+    (r"\frac{1}{2005!}", r"\frac{1}{2005 \cdot 2004!}"),
+    (r"\frac{1}{20!}", r"\frac{1}{2432902008176640000}"),
+    ("0.0000001", "10^{-7}"),
+    (r"\frac{1}{24}", "0.041667"),
+    (r"\frac13", "0.333333"),
+    (r"\sqrt{5+2\sqrt{6}}", r"\sqrt{2}+\sqrt{3}"),
+    (r"50\%", "0.5"),
+    (r"50\%", "50"),
 ]
 DIFFERENT = [
     ("1", "2"),
@@ -60,6 +69,17 @@ DIFFERENT = [
     ("2^{10}", "1023"),
     ("12", "1,2"),
     (r"(3, \frac{\pi}{2})", r"(3, \pi)"),
+    # small numbers, and small differences
+    (r"\frac{1}{2004!}", r"\frac{1}{2006!}"),
+    (r"x = \frac{1}{2004!}", r"x = \frac{1}{2006!}"),
+    (r"\{1, \frac{1}{2004!}\}", r"\{1, \frac{1}{2006!}\}"),
+    ("x < 10^{-20}", "x < 10^{-21}"),
+    ("2^{-100}", "2^{-101}"),
+    ("e^{-50}", "e^{-51}"),
+    (r"1-\frac{1}{2^{100}}", r"1-\frac{1}{2^{99}}"),
+    (r"\sqrt{3}+10^{-20}", r"\sqrt{3}"),
+    ("0.0000001", "0.0000002"),
+    (r"1.6 \times 10^{-19}", r"1.7 \times 10^{-19}"),
 ]
 
 
@@ -82,6 +102,10 @@ def test_expressions_of_other_values_are_not(reference: str, answer: str, mathem
         (r"\boxed{18} and \boxed{unfinish", "18"),
         (r"\boxed{\frac{1", None),
         (r"\fbox{3}", "3"),
+        (r"Thus, $\boxed 5$ apples.", "5"),
+        (r"\boxed\frac12", r"\frac12"),
+        ("**Answer:** $x = 5$\n\nCheck: $2x = 10$.", "x = 5"),
+        ("The answer is **18**.", "18"),
         ("The final answer is $x = 5$. I hope it is correct.", "x = 5"),
         (r"The answer is \(\frac12\)", r"\frac12"),
         ("The answer is 5!", "5!"),

@@ -28,6 +28,26 @@ HARD = [
     ("The answer is\n\n18", 18),
     ("The answer is unknown to 7 of us", 7),
     ("4 and 5 make 9. The answer is clear.", 9),
+    (r"So she earns $\boxed{18}$ dollars after 2 days.", 18),
+    (r"\boxed{18}. This is 3 more than 15.", 18),
+    (r"\boxed{16}, no: \fbox{\boxed{18}} for 2", 18),
+    (r"\boxed{18\text{ dollars}} in 2 days", 18),
+    (r"\boxed{x_1 = 18 \, \text{m}^2} or 3", 18),
+    (r"\boxed{9 \times 2 = 18} and 3", 18),
+    (r"$\boxed 18$ and 3", 18),
+    (r"\boxed{\text{eighteen}}, that is 18", 18),
+    (r"Cut off at \boxed{18", 18),
+    (r"#### 2 eggs" "\n" r"\boxed{18}", 18),
+    ("#### 18. This is 3 more than 15.", 18),
+    ("#### 1. Count\n16 - 7 = 9\n#### 2. Multiply\n9 * 2 = 18", 18),
+    ("**Answer:** 18 dollars\n\nShe sells 9 in 2 days.", 18),
+    ("### Final Answer\n\n$18$ dollars for 2 days", 18),
+    ("Answer: She has 16 eggs.\nShe eats 7 of them, so she sells 9. 9 * 2 = 18", 18),
+    ("The answer would be 18, in 2 days", 18),
+    (r"The answer is \(18\) dollars (9 eggs at 2).", 18),
+    ("9 eggs.\nShe earns **$18** in 2 days.", 18),
+    ("**Step 3:** 9 * 2 = 18", 18),
+    ("**3. Sell them:** 9 * 2 = 18", 18),
     # several numbers
     ("4 ducks and 5 ducks are 9 ducks", 9),
     ("1,2,3 and 4", 4),
@@ -49,6 +69,15 @@ HARD = [
     ("100m2", 100),
     ("$5/hour", 5),
     ("Rs.500", 500),
+    ("1 000 m", 1000),
+    ("1\u202f000\u202f000", 1000000),
+    ("1'000", 1000),
+    ("1,00,000", 100000),
+    (r"1\ 000", 1000),
+    ("1.000", 1),
+    ("18 m^2", 18),
+    (r"18\text{ cm}^{3}", 18),
+    (r"18\,\mathrm{s}^{-1}", 18),
     # signs
     ("-5", -5),
     ("−5", -5),  # noqa: RUF001
@@ -64,6 +93,11 @@ HARD = [
     ("so...5", 5),
     ("1e3", 1000),
     ("2.5e-1", Fraction(1, 4)),
+    ("1e300", 10**300),
+    ("1.8 x 10^3 m", 1800),
+    (r"1.8 \times 10^{-1}", Fraction(18, 100)),
+    ("1.8·10⁻¹", Fraction(18, 100)),
+    ("10^4", 10000),
     # fractions
     ("1/2", Fraction(1, 2)),
     ("-1/2", Fraction(-1, 2)),
@@ -73,6 +107,12 @@ HARD = [
     (r"-\dfrac{1}{2}", Fraction(-1, 2)),
     (r"3\frac{1}{2}", Fraction(7, 2)),
     ("36/2", 18),
+    ("½ cup", Fraction(1, 2)),
+    ("-1 ½", Fraction(-3, 2)),
+    ("2.5/5", Fraction(1, 2)),
+    (r"\frac34", Fraction(3, 4)),
+    (r"\tfrac{-3}{4}", Fraction(-3, 4)),
+    (r"12 \frac{3}{4}", Fraction(51, 4)),
     ("7 or 5/0", 7),
     ("12/25/2020", 2020),
     # within words, markup
@@ -106,6 +146,9 @@ def test_the_number_of_an_answer_is_found(answer: str, number: Fraction | int | 
         ("3 1/2 hours", "3.5"),
         ("-0.5", "−1/2"),  # noqa: RUF001
         ("50%", "50"),
+        (r"She sells 9, and earns \boxed{18}.", r"\boxed{18} in 2 days"),
+        ("The answer is 18, not 20.", "$18"),
+        (1e300, "1e300"),
     ],
 )
 def test_a_reference_is_a_solution_or_a_number(reference: object, answer: str) -> None:
@@ -120,19 +163,48 @@ def test_a_reference_without_a_number_is_refused(reference: object) -> None:
         NUMERIC.check(reference)
 
 
-@given(st.integers(-(10**12), 10**12), st.integers(0, 3))
-def test_a_number_is_the_same_however_it_is_written(number: int, zeros: int) -> None:
-    sign, digits = "-" if number < 0 else "", f"{abs(number):,}"
-    point = f".{'0' * zeros}"
-    for written in (f"{sign}{digits}", f"{sign}${digits}{point}", f"{number}{point}", f"{number * 7}/7"):
-        for answer in (
-            written,
-            f"5 apples; {written} apples",
-            f"#### {written}\n3",
-            f"The answer is {written}. Not 3.",
-        ):
-            assert NUMERIC.score(answer, number) == 1.0
-            assert NUMERIC.score(answer, number + 1) == 0.0
+NUMBERS = [
+    "{0}",
+    "{0}.",
+    "{0}.00",
+    "{0:,}",
+    "${0:,}.00",
+    "{0}%",
+    "{0} dollars",
+    "{0} m^2",
+    "{0}e0",
+    "{0}/1",
+    r"{0} \times 10^{{0}}",
+    r"\frac{{{0}}}{{1}}",
+    "{0:_}",
+]
+STATEMENTS = [
+    "{}",
+    "She has 5 apples: {}",
+    "#### {}\n3",
+    "The answer is {}\nNot 3.",
+    "**Answer:** {}\n\nAs 9 > 3.",
+    r"So 5 days make $\boxed{{{}}}$, 3 more than before.",
+    r"\boxed{{{}\text{{ in all}}}}. 3 are left.",
+    "5 days make **{}** for 3 of us.",
+]
+
+
+@given(st.integers(-(10**12), 10**12), st.sampled_from(NUMBERS), st.sampled_from(STATEMENTS))
+def test_a_number_is_the_same_however_it_is_written(number: int, form: str, statement: str) -> None:
+    answer = statement.format(form.format(number).replace("_", " "))
+    assert NUMERIC.score(answer, number) == 1.0
+    assert NUMERIC.score(answer, number + 1) == 0.0
+
+
+@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("0123456789,./-$ #e{}\\½^"))
+def test_a_reference_that_is_taken_is_right_as_an_answer(reference: object) -> None:
+    try:
+        NUMERIC.check(reference)
+    except ColllmError:
+        assert isinstance(reference, str)
+    else:
+        assert NUMERIC.score(str(reference), reference) == 1.0
 
 
 @given(st.text(st.sampled_from("0123456789,./-$ #e{}\\")))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 
 from colllm_ray.errors import ColllmError
-from colllm_ray.evaluation.metrics.stated import stated_answer
+from colllm_ray.evaluation.metrics.stated import BOX, boxed_answer, stated_answer
 from colllm_ray.evaluation.metrics.verifier import Verifier
 
 LONGEST = 500  # characters of an expression; the parser takes seconds for more
 
-BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-BRACE = re.compile(r"\\?[{}]")
+IN_STARS = re.compile(r"(\*\*)(.+?)\1")
 IN_DOLLARS = re.compile(r"(\$\$?)(.+?)\1")
 IN_BRACKETS = re.compile(r"\\[(\[](.+?)\\[)\]]")
 
@@ -37,12 +36,12 @@ class Mathematics:
 
 def expression_of(text: str) -> str | None:
     """The expression that a solution comes to, None where it has none."""
-    found = _last_box(text)
+    found = boxed_answer(text)
     if found is None:
         if BOX.search(text):  # and never closed
             return None
         found = stated_answer(text) or text
-        for pattern in (IN_DOLLARS, IN_BRACKETS):
+        for pattern in (IN_STARS, IN_DOLLARS, IN_BRACKETS):
             if match := pattern.match(found.strip()):
                 found = match[match.re.groups]
     found = found.strip().rstrip(".").rstrip()
@@ -57,14 +56,3 @@ def _reference_expression(reference: object) -> str:
             rf"holds {reference!r}; a solution with \boxed{{..}}, or the bare answer, is right for the metric `math`"
         )
     return expression
-
-
-def _last_box(text: str) -> str | None:
-    """What stands in the last box that is closed."""
-    for box in reversed(list(BOX.finditer(text))):
-        depth = 1
-        for brace in BRACE.finditer(text, box.end()):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)  # \{ and \} are signs, not groups
-            if depth == 0:
-                return text[box.end() : brace.start()]
-    return None

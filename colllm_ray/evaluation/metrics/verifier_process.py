@@ -13,6 +13,8 @@ import sys
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
+from colllm_ray.evaluation.metrics.closed_numbers import compare_exactly
+
 KINDS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
 
 
@@ -20,6 +22,7 @@ def main(seconds: float) -> None:
     """Lets a copy of itself answer, and another one when that has run out of time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is told too, and ends this one
     logging.disable(logging.WARNING)  # Math-Verify warns of the missing time limit
+    compare_exactly()
     while answering := os.fork():
         status = os.waitstatus_to_exitcode(os.waitpid(answering, 0)[1])
         if status != -signal.SIGALRM:

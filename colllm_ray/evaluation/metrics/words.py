@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
+from functools import cache
 
 ARTICLES = frozenset({"a", "an", "the"})
 
@@ -14,7 +15,8 @@ def normal_words(text: str) -> list[str]:
     Source: the evaluation of SQuAD (Rajpurkar et al. 2016).
     """
     lower = text.lower()
-    words = "".join(sign for sign in lower if not _is_punctuation(sign)).split()
+    bare = "".join(sign for sign in lower if not _is_punctuation(sign))
+    words = unicodedata.normalize("NFC", bare).split()  # ö is one sign or two
     return [word for word in words if word not in ARTICLES] or words or lower.split()
 
 
@@ -23,5 +25,6 @@ def normal_text(text: str) -> str:
     return " ".join(normal_words(text))
 
 
+@cache
 def _is_punctuation(sign: str) -> bool:
     return sign in string.punctuation or unicodedata.category(sign).startswith("P")
