@@ -25,9 +25,7 @@ def test_a_model_that_cannot_be_constructed_is_told_in_one_line(model_folder: Mo
     with pytest.raises(ColllmError) as failed, running(router_application(TeamSpec.of(trained)), "wide"):
         pass
     message = str(failed.value)
-    assert message.startswith(
-        f"wide cannot be started: Router: {model_folder('llama', 0)}: has hidden states of width 32"
-    )
+    assert message.startswith(f"wide cannot start: Router: {model_folder('llama', 0)}: has hidden states of width 32")
     assert message.count("\n") == 0
 
 
@@ -39,7 +37,7 @@ def test_a_constructor_is_tried_once_whatever_it_raises(tmp_path: Path, ray_loca
 
     options = {**_all_have(ServingConfig()), "logging_config": QUIET, "ray_actor_options": {"num_cpus": 0.05}}
     deployment: Any = serve.deployment(**options)(Broken)
-    reason = "broken cannot be started: Broken: ZeroDivisionError: nothing to divide by"
+    reason = "broken cannot start: Broken: ZeroDivisionError: nothing to divide by"
     with pytest.raises(ColllmError, match=f"^{reason}$"), running(deployment.bind(), "broken"):
         pass
     assert len(list(tmp_path.iterdir())) == 1
