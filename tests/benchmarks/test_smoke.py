@@ -15,7 +15,9 @@ from benchmarks.session import lab_for
 from colllm_ray.serving.application import serving_http
 from tests.commands import DEADLINE_S, free_port
 
-BENCHMARKS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py") if "def main(" in file.read_text())
+OF_RESULTS = {"check", "fold"}  # which measure nothing
+COMMANDS = {file.stem for file in (ROOT / "benchmarks").glob("*.py") if "def main(" in file.read_text()}
+BENCHMARKS = sorted(COMMANDS - OF_RESULTS)
 ON_A_CLUSTER = {"autoscale", "chaos"}  # of their own, which must be there before Ray is imported
 
 
