@@ -18,6 +18,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from pydantic import BaseModel
 from ray.scripts.scripts import cli as ray_cli
 from ray.serve.scripts import cli as serve_cli
 
@@ -61,7 +62,7 @@ UNCHECKED_PARAGRAPHS = {
 # Folders of a run.
 ELSEWHERE = {"adapter/", "answers/"}
 
-ENDPOINTS = {
+ENDPOINTS: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/v1/colllm/scores": ScoreRequest,

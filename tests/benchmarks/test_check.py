@@ -60,7 +60,7 @@ def test_a_headline_fell_where_it_is_worse_by_more_than_the_spread_of_what_is_ke
         "dropped": "gone",
         "added": "new",
     }
-    worse = {"speedup": higher(1.79), "seconds": lower(13.1), "faults": lower(1), "one_run": higher(94)}
+    worse: dict[str, Any] = {"speedup": higher(1.79), "seconds": lower(13.1), "faults": lower(1), "one_run": higher(94)}
     fallen = write(tmp_path / "worse", **worse, answers=neither(1), dropped=higher(1))
     assert verdicts(kept, fallen) == {
         **dict.fromkeys(worse, "fell"),
