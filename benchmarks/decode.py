@@ -119,9 +119,9 @@ def local_run(local: Local, generate: Callable[[int], list[float]], plan: Plan, 
         found.answers((plan.models, frequency, "in-process"), measured)
         if frequency in NAMED:
             found.run(f"local_efficiency_f{frequency * 100:.0f}", measured.efficiency)
-    seconds = generate(plan.tokens // 2)
+    seconds = generate(plan.tokens)
     base = _in_process(local, 0.0, plan, run)
-    seconds += generate(plan.tokens // 2)
+    seconds += generate(plan.tokens)
     found.answers((plan.models, 0.0, "in-process"), base)
     found.rival((plan.models, 0.0, "Hugging Face generate, base alone"), seconds)
     found.run("base_over_hf", median(seconds) / median(base.each))
