@@ -46,9 +46,10 @@ def over_http(trained: TrainedCollaboration, port: int) -> Iterator[str]:
 
 
 def small_lab() -> Collaboration:
-    """The lab's base with one of its experts."""
+    """The lab's base with one of its experts; they reserve little, so that several fit into one Ray."""
     lab = Collaboration.load(lab_config())
-    return lab.model_copy(update={"experts": lab.experts[:1]})
+    base, expert = (one.model_copy(update={"num_cpus": 0.05}) for one in (lab.base, lab.experts[0]))
+    return lab.model_copy(update={"base": base, "experts": (expert,)})
 
 
 def collaboration_for(options: Namespace, address: str) -> TrainedCollaboration:
