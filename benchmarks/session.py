@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from benchmarks.options import Amount
 from colllm_ray.config import Collaboration
-from colllm_ray.deferral.calibration import Calibration
+from colllm_ray.deferral.calibration import Calibration, Candidate
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.weights import weights_revision
@@ -67,4 +67,5 @@ def lab_for(amount: Amount, address: str | None = None) -> TrainedCollaboration:
     torch.manual_seed(0)
     head = DeferralHead(AutoConfig.from_pretrained(lab.base.model).hidden_size, len(lab.experts))
     torch.nn.init.normal_(head.weight, std=0.3)
-    return TrainedCollaboration(lab, head, Calibration(0.5, ()), weights_revision(lab.base))
+    calibration = Calibration(0.5, (Candidate(share=0.5, threshold=0.5, quality=0.0),))
+    return TrainedCollaboration(lab, head, calibration, weights_revision(lab.base))
