@@ -25,6 +25,7 @@ LOADS: dict[Amount, Sequence[tuple[int, float]]] = {  # clients, and for how man
     "quick": ((1, 10), (24, 50), (1, 50)),
     "smoke": ((1, 0.5), (2, 0.5), (1, 0.5)),
 }
+QUESTIONS: dict[Amount, int | None] = {"full": None, "quick": None, "smoke": 4}  # all where nothing is said
 NODES: dict[Amount, Sequence[Node]] = {
     "full": DEFAULT_NODES,
     "quick": DEFAULT_NODES,
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ),
         )
         with town(trained, cluster, SHIPPED / "test.jsonl", PORT) as place:
+            place.bodies = place.bodies[: QUESTIONS[options.amount]]
             rows, headline = asyncio.run(_run(place, scaled, LOADS[options.amount]))
     finish(options, Report("autoscale", rows, headline), _chart)
 
