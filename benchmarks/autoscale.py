@@ -4,38 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from benchmarks.headline import Headline, higher, lower, neither
+from benchmarks.options import Amount, BenchmarkParser
 from benchmarks.plots import line_chart
-from benchmarks.report import Report, Row, arguments, finish
-from clusters.local import running_cluster
+from benchmarks.report import Report, Row, finish
+from clusters.local import DEFAULT_NODES, Node, running_cluster
 from colllm_ray.config import AutoscalingConfig
 
 if TYPE_CHECKING:
     from benchmarks.town import Town
 
 PORT = 8434
-LOADS = ((1, 20), (24, 120), (1, 120))  # clients, and for how many seconds they ask
-QUICK_LOADS = ((1, 10), (24, 50), (1, 50))
+LOADS: dict[Amount, Sequence[tuple[int, float]]] = {  # clients, and for how many seconds they ask
+    "full": ((1, 20), (24, 120), (1, 120)),
+    "quick": ((1, 10), (24, 50), (1, 50)),
+    "smoke": ((1, 0.5), (2, 0.5), (1, 0.5)),
+}
+QUESTIONS: dict[Amount, int | None] = {"full": None, "quick": None, "smoke": 4}  # all where nothing is said
+NODES: dict[Amount, Sequence[Node]] = {
+    "full": DEFAULT_NODES,
+    "quick": DEFAULT_NODES,
+    "smoke": [Node("head", 8, {"experts": 4})],
+}
 SCALING = AutoscalingConfig(min=1, max=3, sessions=6, up_after_s=3, down_after_s=15)
 SAMPLE_S = 2.0
 
 
-def main() -> None:
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--collaboration", metavar="RUN/collaboration", help="the lab's by default")
-    options = parser.parse_args()
-    with running_cluster() as cluster:
+def parser() -> BenchmarkParser:
+    made = BenchmarkParser(__doc__ or "")
+    made.add_argument("--collaboration", metavar="RUN/collaboration", help="the lab's by default")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().options(arguments)
+    with running_cluster(NODES[options.amount]) as cluster:
         os.environ.update(cluster.environment)
 
         # Ray looks for its token when it is imported.
+        from benchmarks.session import collaboration_for
         from benchmarks.town import town, with_copies
-        from colllm_ray.deferral.trained import TrainedCollaboration
-        from colllm_ray.lab.collaboration import SHIPPED, trained_lab
+        from colllm_ray.lab.collaboration import SHIPPED
 
-        trained = TrainedCollaboration.load(options.collaboration or trained_lab(cluster.environment["RAY_ADDRESS"]))
+        trained = collaboration_for(options, cluster.environment["RAY_ADDRESS"])
         scaled = trained.collaboration.experts[0].name
         trained = with_copies(
             trained,
@@ -46,11 +62,12 @@ def main() -> None:
             ),
         )
         with town(trained, cluster, SHIPPED / "test.jsonl", PORT) as place:
-            rows, headline = asyncio.run(_run(place, scaled, QUICK_LOADS if options.quick else LOADS))
+            place.bodies = place.bodies[: QUESTIONS[options.amount]]
+            rows, headline = asyncio.run(_run(place, scaled, LOADS[options.amount]))
     finish(options, Report("autoscale", rows, headline), _chart)
 
 
-async def _run(place: Town, expert: str, loads: tuple[tuple[int, float], ...]) -> tuple[list[Row], dict[str, float]]:
+async def _run(place: Town, expert: str, loads: Sequence[tuple[int, float]]) -> tuple[list[Row], dict[str, Headline]]:
     from benchmarks.load import differing, load, lost
 
     alone = await load(place.url, place.bodies, 1, lambda n: n < len(place.bodies))
@@ -78,20 +95,20 @@ async def _run(place: Town, expert: str, loads: tuple[tuple[int, float], ...]) -
     sampling.cancel()
     await asyncio.wait([sampling])
     return samples, {
-        "answers": len(asked),
-        "errors": len(lost(asked)),
-        "differing": len(differing(asked, place.expected)),
-        "most_running": max(float(one["running"]) for one in samples),
-        "running_in_the_end": float(samples[-1]["running"]),
-        "up_s": _until(samples, loads[0][1], SCALING.max),
-        "down_s": _until(samples, loads[0][1] + loads[1][1], SCALING.min),
+        "answers": neither(len(asked)),
+        "errors": lower(len(lost(asked))),
+        "differing": lower(len(differing(asked, place.expected))),
+        "most_running": higher(max(float(one["running"]) for one in samples)),
+        "running_in_the_end": lower(float(samples[-1]["running"])),
+        "up_s": lower(_until(samples, loads[0][1], SCALING.max)),
+        "down_s": lower(_until(samples, loads[0][1] + loads[1][1], SCALING.min)),
     }
 
 
 def _until(samples: list[Row], change_s: float, running: int) -> float:
-    """Seconds from a change of the load until so many replicas run; -1 where they never do."""
+    """Seconds from a change of the load until so many replicas run; a day where they never do."""
     after = [float(one["seconds"]) for one in samples if float(one["seconds"]) > change_s and one["running"] == running]
-    return round(after[0] - change_s, 1) if after else -1.0
+    return round(after[0] - change_s, 1) if after else 86_400.0
 
 
 def _chart(path: Path, report: Report) -> None:

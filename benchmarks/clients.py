@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -15,17 +16,17 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from benchmarks.events import Streamed, stream
+from benchmarks.headline import lower, neither
+from benchmarks.options import Amount, BenchmarkParser
 from benchmarks.plots import bar_chart
-from benchmarks.report import Report, arguments, finish
-from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.lab.collaboration import SHIPPED, trained_lab
-from colllm_ray.ray_session import ray_session
-from colllm_ray.serving.application import serving_http
+from benchmarks.report import Report, Row, finish
+from benchmarks.session import lab_for, over_http, some_ray
+from colllm_ray.lab.collaboration import SHIPPED
 
 PORT = 8432
-CLIENTS = 64
-SECONDS = 180
-QUICK_SECONDS = 30
+CLIENTS: dict[Amount, int] = {"full": 64, "quick": 64, "smoke": 4}
+SECONDS: dict[Amount, float] = {"full": 180, "quick": 30, "smoke": 1}
+QUESTIONS: dict[Amount, int | None] = {"full": None, "quick": None, "smoke": 4}  # all where nothing is said
 HANG_UPS = 0.2  # the share of answers that their client leaves
 POLL_S = 0.02
 
@@ -42,18 +43,24 @@ class Counted:
     first: list[float] = field(default_factory=list)  # seconds to the first token
 
 
-def main() -> None:
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--seconds", type=int, help=f"how long clients ask ({SECONDS}; {QUICK_SECONDS} with --quick)")
-    options = parser.parse_args()
-    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
-    trained = TrainedCollaboration.load(trained_lab(None))
-    with ray_session(None, trained.collaboration), serving_http(trained, "127.0.0.1", PORT) as url:
+def parser() -> BenchmarkParser:
+    made = BenchmarkParser(__doc__ or "")
+    made.add_argument("--seconds", type=float, help=f"how long clients ask ({SECONDS['full']:g})")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().options(arguments)
+    seconds = options.seconds or SECONDS[options.amount]
+    clients, trained = CLIENTS[options.amount], lab_for(options.amount)
+    lines = (SHIPPED / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    bodies = [_body(line) for line in lines[: QUESTIONS[options.amount]]]
+    with some_ray(trained.collaboration), over_http(trained, PORT) as url:
         names = ["Router", *(f"Expert-{expert.name}" for expert in trained.collaboration.experts)]
         engines = [serve.get_deployment_handle(name, trained.collaboration.name) for name in names]
-        counted, to_zero_s, grown_mib = asyncio.run(_run(url, engines, seconds))
-    row: dict[str, str | float | int] = {
-        "clients": CLIENTS,
+        counted, to_zero_s, grown_mib = asyncio.run(_run(url, engines, bodies, clients, seconds))
+    row: Row = {
+        "clients": clients,
         "seconds": seconds,
         "answers": counted.answers,
         "left": counted.left,
@@ -67,17 +74,21 @@ def main() -> None:
     }
     for error in counted.errors[:5]:
         print(f"error: {error}")
-    headline = {key: float(row[key]) for key in ("answers", "left", "errors", "wrong", "sessions_to_zero_s")}
+    headline = {
+        **{key: neither(float(row[key])) for key in ("answers", "left")},
+        **{key: lower(float(row[key])) for key in ("errors", "wrong", "sessions_to_zero_s")},
+    }
     finish(options, Report("clients", [row], headline), _chart)
 
 
-async def _run(url: str, engines: list[DeploymentHandle], seconds: float) -> tuple[Counted, float, float]:
-    bodies = [_body(line) for line in (SHIPPED / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+async def _run(
+    url: str, engines: list[DeploymentHandle], bodies: list[dict[str, object]], clients: int, seconds: float
+) -> tuple[Counted, float, float]:
     alone = [await stream(url, "/v1/chat/completions", body) for body in bodies]
     counted, before = Counted(), _resident()
     end = perf_counter() + seconds
     await asyncio.gather(
-        *(_client(url, bodies, alone, counted, random.Random(number), end) for number in range(CLIENTS))
+        *(_client(url, bodies, alone, counted, random.Random(number), end) for number in range(clients))
     )
     left_at = perf_counter()
     while any([await engine.sessions.remote() for engine in engines]):
@@ -122,7 +133,7 @@ def _resident() -> int:
 
 def _chart(path: Path, report: Report) -> None:
     bars = {f"p{q}": float(report.rows[0][f"first_token_ms_p{q}"]) for q in (50, 99)}
-    bar_chart(path, bars, "ms", f"Time to the first token, {CLIENTS} clients")
+    bar_chart(path, bars, "ms", f"Time to the first token, {report.rows[0]['clients']} clients")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from time import perf_counter
 from uuid import uuid4
 
 from colllm_ray.decoding.written import WrittenToken
-from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.messages import Extend, Extended
+from colllm_ray.engine.stepping import StepsTexts
 
-COUNTS = (1, 1, 1, 2, 4, 6, 8, 12, 16, 32)  # tokens at once: most steps take in one; in between lies a line
+COUNTS = (1, 1, 1, 2, 4, 8, 16, 32)  # tokens at once: most steps take in one; in between lies a line
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CostMeter:
     compared with, many of them, and their mean, because what slows them down slows those tokens down as well.
     """
 
-    def __init__(self, engine: Engine, at: int) -> None:
+    def __init__(self, engine: StepsTexts, at: int) -> None:
         """A session of `at` tokens is what takes the others in."""
         self._engine, self._at, self._session = engine, at, uuid4().hex
         self._tokens = cycle((6, 7))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from colllm_ray.evaluation.metrics.numeric import Numeric
 
+FEW = Path(__file__).with_name("data") / "gsm8k_like.jsonl"
 KEY = re.compile(r"#### (\-?[0-9\.\,]+)")  # grade_school_math/dataset.py
 
 
@@ -57,14 +58,21 @@ def key(solution: str) -> str:
     return match[1].replace(",", "")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="test.jsonl", help="GSM8K's file")
-    lines = parser.parse_args().data.read_text(encoding="utf-8").splitlines()
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__)
+    data = made.add_mutually_exclusive_group(required=True)
+    data.add_argument("--data", type=Path, metavar="test.jsonl", help="GSM8K's file")
+    data.add_argument("--smoke", dest="data", action="store_const", const=FEW, help="a few rows like GSM8K's instead")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    lines = parser().parse_args(arguments).data.read_text(encoding="utf-8").splitlines()
     found = agreements([json.loads(line)["answer"] for line in lines])
     for one in found:
         print(f"{one.same} of {one.cases}: {one.what}")
-    sys.exit(any(one.same < one.cases for one in found))
+    if any(one.same < one.cases for one in found):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

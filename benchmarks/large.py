@@ -11,9 +11,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from benchmarks.headline import Headline, higher
 from benchmarks.measured import Measured, in_process
+from benchmarks.models import VOCABULARY as TINY_VOCABULARY
+from benchmarks.options import Amount, BenchmarkParser
 from benchmarks.plots import line_chart
-from benchmarks.report import Report, Row, arguments, finish
+from benchmarks.report import Report, Row, finish
 from benchmarks.scripted import Local, prompt, script
 from colllm_ray.config import Collaboration
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
@@ -46,61 +49,78 @@ PROMPT = 64  # tokens
 COMPARED = 0.1  # the deferral frequency at which captured steps are measured against others
 
 
+# For a smoke, which needs no GPU: shapes are static on a CPU as well, but nothing is captured.
+TINY: Mapping[str, Mapping[str, int]] = {
+    name: {
+        "hidden_size": width, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    for name, width in (("base", 32), ("expert", 64))
+}  # fmt: skip
+RUNS = 5  # an answer each
+
+
 @dataclass(frozen=True)
 class Plan:
     """How much is measured."""
 
     frequencies: tuple[float, ...]
-    answers: int
     tokens: int
 
 
-FULL = Plan((0.0, 0.05, 0.1, 0.3, 0.5, 1.0), answers=4, tokens=256)
-QUICK = Plan((0.1, 0.3), answers=1, tokens=64)
+PLANS: dict[Amount, Plan] = {
+    "full": Plan((0.0, 0.05, 0.1, 0.3, 0.5, 1.0), tokens=256),
+    "quick": Plan((0.1, 0.3), tokens=64),
+    "smoke": Plan((0.1,), tokens=4),
+}
 
 
-def main() -> None:
-    options = arguments(__doc__ or "").parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit("benchmarks/large.py needs a GPU, and torch sees none")
-    rows, headline = gpu_rows(options.quick)
+def parser() -> BenchmarkParser:
+    return BenchmarkParser(__doc__ or "", RUNS)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().options(arguments)
+    plan = PLANS[options.amount]
+    if options.amount == "smoke":
+        rows, headline = large_rows(TINY, TINY_VOCABULARY, torch.device("cpu"), plan, options.runs)
+    elif torch.cuda.is_available():
+        rows, headline = large_rows(SHAPES, VOCABULARY, torch.device("cuda"), plan, options.runs)
+    else:
+        raise SystemExit("benchmarks/large.py needs a GPU, and torch sees none; --smoke runs its code without")
     finish(options, Report("large", rows, headline), _chart)
 
 
-def gpu_rows(quick: bool) -> tuple[list[Row], dict[str, float]]:
-    """All settings on the GPU."""
-    return large_rows(SHAPES, VOCABULARY, torch.device("cuda"), QUICK if quick else FULL)
-
-
 def large_rows(
-    shapes: Mapping[str, Mapping[str, int]], vocabulary: int, device: torch.device, plan: Plan
-) -> tuple[list[Row], dict[str, float]]:
+    shapes: Mapping[str, Mapping[str, int]], vocabulary: int, device: torch.device, plan: Plan, runs: int
+) -> tuple[list[Row], dict[str, Headline]]:
     """The first of `shapes` is the base, and each other one an expert beside it."""
     base_name, *expert_names = shapes
     base = random_model(shapes[base_name], vocabulary, device)
     rows: list[Row] = []
-    headline: dict[str, float] = {}
+    headline: dict[str, Headline] = {}
     for name in expert_names:
         models = [base, random_model(shapes[name], vocabulary, device)]
-        captured = _by_frequency(models, True, plan.frequencies, plan)
-        exact = _by_frequency(models, False, (COMPARED,), plan)
+        captured = _by_frequency(models, True, plan.frequencies, plan.tokens, runs)
+        exact = _by_frequency(models, False, (COMPARED,), plan.tokens, runs)
         for how, measured in (("captured", captured), ("not captured", exact)):
-            for frequency, one in measured.items():
-                rows.append(one.row(f"{base_name} + {name}", frequency, f"in-process, {how}", 0.0))
+            for frequency, answers in measured.items():
+                rows.append(sum(answers, Measured()).row(f"{base_name} + {name}", frequency, f"in-process, {how}", 0.0))
         for frequency in {0.1, 0.3} & captured.keys():
-            headline[f"local_efficiency_f{round(frequency * 100)}_{name}"] = round(captured[frequency].efficiency, 3)
-        speedup = captured[COMPARED].tokens_per_s / exact[COMPARED].tokens_per_s
-        headline[f"capture_speedup_{name}"] = round(speedup, 3)
+            efficiencies = [answer.efficiency for answer in captured[frequency]]
+            headline[f"local_efficiency_f{round(frequency * 100)}_{name}"] = higher(*efficiencies)
+        both = zip(captured[COMPARED], exact[COMPARED], strict=True)
+        headline[f"capture_speedup_{name}"] = higher(*(one.tokens_per_s / other.tokens_per_s for one, other in both))
         del models
         _free_memory()  # the next expert may need it
     return rows, headline
 
 
 def _by_frequency(
-    models: Sequence[LanguageModel], captured: bool, frequencies: Sequence[float], plan: Plan
-) -> dict[float, Measured]:
+    models: Sequence[LanguageModel], captured: bool, frequencies: Sequence[float], tokens: int, runs: int
+) -> dict[float, list[Measured]]:
     local = _team(models, captured)
-    measured = {frequency: _measured(local, frequency, plan) for frequency in frequencies}
+    measured = {frequency: _measured(local, frequency, tokens, runs) for frequency in frequencies}
     del local
     _free_memory()
     return measured
@@ -141,12 +161,13 @@ def _team(models: Sequence[LanguageModel], captured: bool) -> Local:
     return Local(TeamSpec(trained, base.vocab_size, CONTEXT, frozenset()), [Stepper(engine) for engine in engines])
 
 
-def _measured(local: Local, frequency: float, plan: Plan) -> Measured:
+def _measured(local: Local, frequency: float, tokens: int, runs: int) -> list[Measured]:
+    """Of each run its answer."""
     local.follow(script(frequency, 0.0))
-    requests = [AnswerRequest(prompt(i, PROMPT), plan.tokens, run_ahead="off") for i in range(plan.answers)]
+    requests = [AnswerRequest(prompt(run, PROMPT), tokens, run_ahead="off") for run in range(runs)]
     for request in requests:
         asyncio.run(local.timed(request))  # shapes that are met for the first time are captured here
-    return in_process(local, requests, PROMPT + plan.tokens // 2)
+    return [in_process(local, [request], PROMPT + tokens // 2) for request in requests]
 
 
 def _chart(path: Path, report: Report) -> None:

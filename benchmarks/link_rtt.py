@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from colllm_ray.engine.messages import Choice, Deliver, Extend, Extended
-from colllm_ray.link.server import LinkServer
+from colllm_ray.engine.stepping import StepTimes
 from colllm_ray.serving.application import running
 from colllm_ray.serving.deployments import QUIET
-from colllm_ray.serving.expert import Expert
+from colllm_ray.serving.expert import Replica
 from colllm_ray.serving.expert_link import ExpertLink
+from colllm_ray.serving.metrics import EngineMetrics
 
-ROUND_TRIPS = 3000
-
-_Expert: Any = Expert.func_or_class  # type: ignore[attr-defined]
+NAME = "link"
 
 
-class Echo(_Expert):
+@dataclass(frozen=True)
+class _NoTexts:
+    session_count: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True)
+class EchoStepper:
+    """Answers each question with its last token, at once."""
+
+    engine: _NoTexts = _NoTexts()
+    times: StepTimes = field(default_factory=StepTimes)
+    failed_sessions: frozenset[str] = frozenset()
+
+    def post(self, request: Extend, deliver: Deliver) -> None:
+        deliver(Extended(request.session, request.number, request.end, (Choice(request.tokens[-1], -0.5),)))
+
+    def close_session(self, session: str) -> None:
+        """Nothing is kept of it."""
+
+
+class Echo(Replica):
     """An expert that needs no time."""
 
     def __init__(self) -> None:
-        self._secret = secrets.token_bytes(32)
-        self._link = LinkServer(_echo, lambda _session: None, self._secret)
-        self._port = None
-
-
-def _echo(request: Extend, deliver: Deliver) -> None:
-    deliver(Extended(request.session, request.number, request.end, (Choice(request.tokens[-1], -0.5),)))
+        super().__init__(EchoStepper(), EngineMetrics(NAME, "echo"))
 
 
 class Caller:
@@ -55,11 +68,10 @@ class Caller:
         return seconds
 
 
-def link_rtt_ms() -> float:
-    """The median, in ms; on the Ray of this session."""
+def link_rtts_ms(runs: int, round_trips: int) -> list[float]:
+    """The median of each run, in ms; on the Ray of this session."""
     quiet = {"ray_actor_options": {"num_cpus": 0.1}, "logging_config": QUIET}
     echo = serve.deployment(Echo).options(**quiet).bind()
-    with running(serve.deployment(Caller).options(**quiet).bind(echo), "link") as caller:
+    with running(serve.deployment(Caller).options(**quiet).bind(echo), NAME) as caller:
         caller.round_trips.remote(100).result()
-        seconds: list[float] = caller.round_trips.remote(ROUND_TRIPS).result()
-        return median(seconds) * 1e3
+        return [median(caller.round_trips.remote(round_trips).result()) * 1e3 for _ in range(runs)]

@@ -39,12 +39,12 @@ def questions(file: Path) -> list[dict[str, object]]:
 
 
 def right_answers(file: Path, asked: Sequence[Asked]) -> float:
-    """The share of the rows whose answer is the file's; `asked` are those of `questions`."""
+    """The share of the rows that were asked whose answer is the file's; `asked` are of `questions`."""
     rows: list[str] = [
         json.loads(line)["messages"][1]["content"] for line in file.read_text(encoding="utf-8").splitlines()
     ]
-    texts = {one.question: one.answer.text for one in asked}
-    return sum(texts[number] == row for number, row in enumerate(rows)) / len(rows)
+    answered = [one for one in asked if one.question < len(rows)]
+    return sum(one.answer.text == rows[one.question] for one in answered) / len(answered)
 
 
 async def ask(url: str, question: int, body: dict[str, object]) -> Asked:

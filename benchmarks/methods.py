@@ -18,9 +18,13 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.headline import Headline, higher, lower, neither
+from benchmarks.lab_rows import with_rows
+from benchmarks.options import Amount, BenchmarkParser
 from benchmarks.plots import line_chart
-from benchmarks.report import Report, Row, arguments, finish
-from colllm_ray.config import Collaboration
+from benchmarks.report import Report, Row, finish
+from benchmarks.session import over_http, small_lab, some_ray
+from colllm_ray.config import Collaboration, TrainingConfig
 from colllm_ray.deferral.calibration import Candidate
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.evaluation.answered import COLLABORATION
@@ -32,32 +36,51 @@ from colllm_ray.evaluation.measures import Evaluation
 from colllm_ray.evaluation.methods import ALL, ALONE
 from colllm_ray.evaluation.task import Task
 from colllm_ray.lab.collaboration import SHIPPED, lab_config
-from colllm_ray.lab.finetuned_base import NAME, finetuned_base
-from colllm_ray.ray_session import ray_session
+from colllm_ray.lab.finetuned_base import NAME, STEPS, finetuned_base
 from colllm_ray.scoring.score import score
-from colllm_ray.serving.application import serving_http
 from colllm_ray.storage import location
 from colllm_ray.training.train import train
 
-TEST, VALIDATION = SHIPPED / "test.jsonl", SHIPPED / "validation.jsonl"
-BUDGETS, QUICK_BUDGETS = (0.05, 0.1, 0.15, 0.2), (0.1,)
 AT_ONCE = 4
 PORT = 8123
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found of the lab, and with which calibration it is served."""
+class Plan:
+    """How much is measured. tuning: steps of the fine-tuned base; rows: of each split, all where nothing is said."""
 
+    budgets: tuple[float, ...]
+    methods: tuple[str, ...]
+    tuning: int
+    rows: int | None
+
+
+PLANS: dict[Amount, Plan] = {
+    "full": Plan((0.05, 0.1, 0.15, 0.2), (ALL,), STEPS, None),
+    "quick": Plan((0.1,), (ALONE, "average"), STEPS, None),
+    "smoke": Plan((0.1,), (ALONE, "average"), 1, 4),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of the lab, with which questions, and with which calibration it is served."""
+
+    test: Path
     calibrated: Calibrated
     evaluation: Evaluation
     trained: TrainedCollaboration
 
 
-def main() -> None:
-    options = arguments(__doc__ or "").parse_args()
-    with tempfile.TemporaryDirectory() as folder, _found(Path(folder), options.quick) as found:
-        budgets = [_budget_row(found, share) for share in (QUICK_BUDGETS if options.quick else BUDGETS)]
+def parser() -> BenchmarkParser:
+    return BenchmarkParser(__doc__ or "")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().options(arguments)
+    plan = PLANS[options.amount]
+    with tempfile.TemporaryDirectory() as folder, _found(Path(folder), plan) as found:
+        budgets = [_budget_row(found, share) for share in plan.budgets]
     evaluation, calibration = found.evaluation, found.calibrated.calibration
     rows = [_method_row(evaluation, method) for method in evaluation.methods]
     thresholds = [_threshold_row("validation", one) for one in calibration.candidates]
@@ -67,10 +90,13 @@ def main() -> None:
 
 
 @contextmanager
-def _found(folder: Path, quick: bool) -> Iterator[Found]:
+def _found(folder: Path, plan: Plan) -> Iterator[Found]:
     """Everything that is asked of the lab's router; the Ray lives on for what is asked over HTTP."""
-    lab = Collaboration.load(lab_config())
-    with ray_session(None, lab):
+    lab, test = Collaboration.load(lab_config()), SHIPPED / "test.jsonl"
+    if plan.rows is not None:
+        short = TrainingConfig(epochs=1, weak_epochs=1)
+        lab, test = with_rows(small_lab().model_copy(update={"training": short}), folder, plan.rows)
+    with some_ray(lab):
         score(lab, folder / "run")
         trained = train(lab, folder / "run")
         shutil.copytree(folder / "run" / "scores", folder / "weak" / "scores")
@@ -78,14 +104,14 @@ def _found(folder: Path, quick: bool) -> Iterator[Found]:
         train(lab.model_copy(update={"training": weak}), folder / "weak")
         compared = replace(
             Compared.of(trained, {"weak": folder / "weak" / "collaboration"}),
-            guests=(finetuned_base(lab, folder / NAME),),
+            guests=(finetuned_base(lab, folder / NAME, plan.tuning),),
         )
         with examining(trained, compared.guests, compared.heads) as examiner:
-            calibrated = calibrate_running(examiner, Task.of(str(VALIDATION)), folder / "run" / "collaboration")
-            methods = (ALONE, "average") if quick else (ALL,)
+            validation = Task.of(lab.data.validation)
+            calibrated = calibrate_running(examiner, validation, folder / "run" / "collaboration")
             out = location(folder / "evaluation")
-            evaluation = examined(examiner, Task.of(str(TEST)), methods, out, compared, with_curve=True)
-        yield Found(calibrated, evaluation, replace(trained, calibration=calibrated.calibration))
+            evaluation = examined(examiner, Task.of(str(test)), plan.methods, out, compared, with_curve=True)
+        yield Found(test, calibrated, evaluation, replace(trained, calibration=calibrated.calibration))
 
 
 def _method_row(evaluation: Evaluation, method: str) -> Row:
@@ -121,7 +147,7 @@ def _threshold_row(data: str, one: Candidate) -> Row:
 
 def _budget_row(found: Found, budget: float) -> Row:
     """All held-out questions with a budget, a few at once, as a client asks them."""
-    rows = [json.loads(line) for line in TEST.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in found.test.read_text(encoding="utf-8").splitlines()]
 
     def ask(row: dict[str, list[dict[str, str]]]) -> tuple[bool, list[str]]:
         body = {"messages": row["messages"][:1], "max_tokens": 40, "colllm": {"budget": budget}}
@@ -130,7 +156,7 @@ def _budget_row(found: Found, budget: float) -> Row:
         is_right = choice["message"]["content"] == row["messages"][1]["content"]
         return is_right, [token["model"] for token in choice["colllm"]["trace"]]
 
-    with serving_http(found.trained, "127.0.0.1", PORT) as url, ThreadPoolExecutor(AT_ONCE) as pool:
+    with over_http(found.trained, PORT) as url, ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(ask, rows))
     models = [model for _, trace in answers for model in trace]
     share = sum(model != "base" for model in models) / len(models)
@@ -138,7 +164,7 @@ def _budget_row(found: Found, budget: float) -> Row:
     return {"budget": budget, "share": round(100 * share, 2), "quality": round(100 * right, 1)}
 
 
-def _headline(found: Found, shares: dict[float, float]) -> dict[str, float]:
+def _headline(found: Found, shares: dict[float, float]) -> dict[str, Headline]:
     """Quality in points. best_rival: of the methods that do not know the answer."""
     evaluation, overall = found.evaluation, found.evaluation.overall
     rivals: Sequence[float] = [
@@ -147,14 +173,14 @@ def _headline(found: Found, shares: dict[float, float]) -> dict[str, float]:
     best = max(evaluation.curve, key=lambda one: one.quality)
     chosen = next(one for one in evaluation.curve if one.threshold == evaluation.calibration.threshold)
     return {
-        "collaboration": round(100 * overall[COLLABORATION].quality.mean, 1),
-        "best_rival": round(100 * max(rivals), 1),
-        "expert_calls": round(overall[COLLABORATION].expert_calls or 0.0, 3),
-        "peak_share": round(best.share, 3),
-        "points_lost_to_the_best_on_test": round(100 * (best.quality - chosen.quality), 1),
-        "thresholds": len(found.calibrated.calibration.candidates),
-        "decodings": round(found.calibrated.decodings, 2),
-        "budget_0.1": round(shares[0.1] / 100, 4),
+        "collaboration": higher(100 * overall[COLLABORATION].quality.mean),
+        "best_rival": neither(100 * max(rivals)),
+        "expert_calls": lower(overall[COLLABORATION].expert_calls or 0.0),
+        "peak_share": neither(best.share),
+        "points_lost_to_the_best_on_test": lower(100 * (best.quality - chosen.quality)),
+        "thresholds": neither(len(found.calibrated.calibration.candidates)),
+        "decodings": lower(found.calibrated.decodings),
+        "budget_0.1": neither(shares[0.1] / 100),
     }
 
 

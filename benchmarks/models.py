@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from colllm_ray.lab.tokenizer import train_tokenizer
 
-Size = Literal["30M", "170M"]
+Size = Literal["2M", "30M", "170M"]
 
 VOCABULARY = 32_000  # Llama 2's, which the paper's models are
 SPECIAL_TOKENS = 4  # the lab's: the first ids
@@ -22,6 +22,7 @@ FIRST_WORD = SPECIAL_TOKENS + 256  # before it, the single bytes; every id in [F
 CONTEXT = 1024  # tokens
 
 _WIDTHS: dict[Size, dict[str, int]] = {
+    "2M": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
     "30M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 4, "num_attention_heads": 8},
     "170M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 11, "num_attention_heads": 16},
 }
@@ -30,7 +31,8 @@ _WIDTHS: dict[Size, dict[str, int]] = {
 def write_model(folder: Path, size: Size, seed: int) -> Path:
     """FOLDER/SIZE-SEED, a Hugging Face folder in float32 safetensors with its tokenizer; written once, then kept.
 
-    Sizes are Llamas of 29.2 and 174.1 million weights. Models of every size and seed share one tokenizer.
+    Sizes are Llamas of 2.1, 29.2 and 174.1 million weights; the smallest is for smokes. Models of every size and seed
+    share one tokenizer.
     """
     out = folder / f"{size}-{seed}"
     if out.exists():

@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,10 +19,9 @@ from statistics import median
 
 import torch
 
+from benchmarks.headline import Headline
+from benchmarks.options import RESULTS, ROOT, Amount
 from colllm_ray import __version__
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = "benchmarks/results"  # below ROOT
 
 Cell = str | float | int
 Row = dict[str, Cell]
@@ -33,7 +33,7 @@ class Report:
 
     benchmark: str
     rows: list[Row]
-    headline: dict[str, float]
+    headline: dict[str, Headline]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def commit(root: Path = ROOT) -> str:
     """The short hash, with `-dirty` where anything but results differs from it; "unknown" outside a git checkout."""
     try:
         name = _git(root, "rev-parse", "--short", "HEAD")
-        changes = _git(root, "status", "--porcelain", "--", ".", f":!{RESULTS}")
+        changes = _git(root, "status", "--porcelain", "--", ".", f":!{RESULTS.relative_to(ROOT)}")
     except (FileNotFoundError, subprocess.CalledProcessError):
         return "unknown"
     return f"{name}-dirty" if changes else name
@@ -81,21 +81,27 @@ def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def write_json(path: Path, report: Report) -> None:
-    """Writes the report with what made it. `path` appears, or changes, only once all is written.
+def write_json(path: Path, report: Report, amount: Amount = "full") -> None:
+    """Writes the report with what made it; headlines where all was measured.
 
     Raises ValueError where a number is not finite.
     """
     content = {
         "benchmark": report.benchmark,
+        "amount": amount,
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": asdict(hardware()),
         "versions": versions(),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "rows": report.rows,
-        "headline": report.headline,
+        "headline": {key: one.as_json() for key, one in report.headline.items()} if amount == "full" else {},
     }
+    write_content(path, content)
+
+
+def write_content(path: Path, content: Mapping[str, object]) -> None:
+    """`path` appears, or changes, only once all is written. Raises ValueError where a number is not finite."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp")
@@ -124,28 +130,24 @@ def print_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str]) -> N
 
 
 def finish(options: argparse.Namespace, report: Report, chart: Callable[[Path, Report], None]) -> None:
-    """Prints the report, and writes what the options ask for."""
+    """Prints the report, and writes what the options ask for; in a smoke all of it, to where it is lost."""
     columns = list(dict.fromkeys(column for row in report.rows for column in row))
     print_table(report.rows, columns)
     print()
-    for key, value in report.headline.items():
-        print(f"{key} = {value:g}")
-    if options.json:
-        write_json(options.json, report)
-    if options.plot:
-        chart(options.plot, report)
+    if options.amount == "full":
+        for key, headline in report.headline.items():
+            print(f"{key} = {headline.text()}")
+    else:
+        print(f"no headlines: --{options.amount} measures too little for them")
+    with tempfile.TemporaryDirectory() as lost:
+        smoke = Path(lost) if options.amount == "smoke" else None
+        if json_file := options.json or (smoke and smoke / "smoke.json"):
+            write_json(json_file, report, options.amount)
+        if plot := options.plot or (smoke and smoke / "smoke.png"):
+            chart(plot, report)
 
 
 def _text(value: Cell) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def arguments(description: str) -> argparse.ArgumentParser:
-    """A parser with the options that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="fewer settings and repeats: about two minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the results here")
-    return parser

@@ -3,7 +3,8 @@
 Two models of 5.7 million weights, which score side by side on a core each, and so do the bare passes. The reference
 (clinicalml/co-llm, collm/dataset/scoring.py) is one process with all cores, for one model after the other. The clock of
 scoring runs from the call to its return: reading and tokenising the data, starting the actors and loading the models
-are in it, starting Ray is not.
+are in it, starting Ray is not. Bare passes, whose speed does not change with more of them, are made over a part of the
+shards, another one in each run.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
+from upath import UPath
 
+from benchmarks.headline import higher
 from benchmarks.models import invented_words
+from benchmarks.options import Amount, BenchmarkParser
 from benchmarks.plots import bar_chart
-from benchmarks.report import Report, Row, arguments, finish
+from benchmarks.report import Report, Row, finish
+from benchmarks.session import some_ray
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.text import Text, batches_by_length, padded
 from colllm_ray.lab.tokenizer import train_tokenizer
-from colllm_ray.ray_session import ray_session
 from colllm_ray.scoring.score import score
 from colllm_ray.scoring.score_folder import ScoreFolder
 from colllm_ray.scoring.shards import EXAMPLES, read_shard, shard_name
@@ -39,47 +43,66 @@ from colllm_ray.storage import location
 VOCABULARY = 32_000  # Llama 2's, which the paper's models are
 SHAPE = {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 8, "num_attention_heads": 4}
 CONTEXT = 2048  # tokens
+RUNS = 2
 MADE_ROWS = 7473  # as many as GSM8K's train.jsonl has
-QUICK_ROWS = 1000
+ROWS: dict[Amount, int | None] = {"full": None, "quick": 1000, "smoke": 60}  # all where nothing is said
 VALIDATION_ROWS = 50
-REFERENCE_TEXTS = 300  # its speed does not change with more of them
+PARTS = 4  # of the shards, of which bare passes are made over one
+REFERENCE_TEXTS = 300  # its speed does not change with more of them either
+SCORE, BARE, EVERYWHERE, REFERENCE = (
+    "colllm score", "bare forward passes", "the same, logits everywhere", "the reference's loop",
+)  # fmt: skip
 
 # Scores a share of the texts with one model; returns the tokens and the seconds.
 Loop = Callable[[ModelConfig, Sequence[Sequence[Text]], int], tuple[int, float]]
 
 
-def main() -> None:
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="GSM8K's train.jsonl (default: made text)")
-    options = parser.parse_args()
-    rows = _rows(options.data)[: QUICK_ROWS if options.quick else None]
+def parser() -> BenchmarkParser:
+    made = BenchmarkParser(__doc__ or "", RUNS)
+    made.add_argument("--data", type=Path, metavar="FILE", help="GSM8K's train.jsonl (default: made text)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().options(arguments)
+    rows = _rows(options.data)[: ROWS[options.amount]]
     with tempfile.TemporaryDirectory() as folder:
         collaboration = _write_collaboration(Path(folder), rows)
-        run = location(folder) / "run"
-        with ray_session(None, collaboration):
-            begin = perf_counter()
-            score(collaboration, run)
-            seconds = perf_counter() - begin
-        shards = _shards(ScoreFolder.of(collaboration, collaboration.data.sources, run / "scores"))
-        texts = [text for shard in shards for text in shard]
-        tokens = sum(len(text.input_ids) for text in texts)
-        members, budget = list(collaboration.members.values()), collaboration.scoring.tokens_for(collaboration.base)
-        table = [
-            _row("colllm score", 2 * tokens, seconds),
-            _row("bare forward passes", *_side_by_side(_bare, members, shards, budget)),
-            _row("the same, logits everywhere", *_side_by_side(_bare_with_all_logits, members, shards[::4], budget)),
-            _row("the reference's loop", *_side_by_side(_reference, members[:1], [texts[:REFERENCE_TEXTS]], budget)),
-        ]
-    speed = {str(row["how"]): float(row["tokens_per_s"]) for row in table}
+        with some_ray(collaboration), ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+            runs = [_run(collaboration, location(folder) / f"run-{run}", run, processes) for run in range(options.runs)]
+    table = [_row(how, [run[how] for run in runs if how in run]) for how in runs[0]]
+    speeds = [{how: tokens / seconds for how, (tokens, seconds) in run.items()} for run in runs]
     headline = {
-        "scoring_efficiency": round(speed["colllm score"] / speed["bare forward passes"], 3),
-        "scoring_over_reference": round(speed["colllm score"] / speed["the reference's loop"], 2),
+        "scoring_efficiency": higher(*(speed[SCORE] / speed[BARE] for speed in speeds)),
+        "scoring_over_reference": higher(*(speed[SCORE] / speed[REFERENCE] for speed in speeds)),
     }
     finish(options, Report("scoring", table, headline), _chart)
 
 
-def _row(how: str, tokens: int, seconds: float) -> Row:
-    return {"how": how, "tokens": tokens, "seconds": round(seconds, 1), "tokens_per_s": round(tokens / seconds)}
+def _run(
+    collaboration: Collaboration, folder: UPath, run: int, processes: ProcessPoolExecutor
+) -> dict[str, tuple[int, float]]:
+    """Tokens and seconds of each way; of the one that no headline needs in the first run alone."""
+    begin = perf_counter()
+    score(collaboration, folder)
+    seconds = perf_counter() - begin
+    shards = _shards(ScoreFolder.of(collaboration, collaboration.data.sources, folder / "scores"))
+    part = shards[run % PARTS :: PARTS] or shards
+    members, budget = list(collaboration.members.values()), collaboration.scoring.tokens_for(collaboration.base)
+    some_texts = [text for shard in part for text in shard][:REFERENCE_TEXTS]
+    measured = {
+        SCORE: (2 * _tokens(shards), seconds),
+        BARE: _side_by_side(processes, _bare, members, part, budget),
+        REFERENCE: _side_by_side(processes, _reference, members[:1], [some_texts], budget),
+    }
+    if run == 0:
+        measured[EVERYWHERE] = _side_by_side(processes, _bare_with_all_logits, members, part[::2], budget)
+    return measured
+
+
+def _row(how: str, runs: Sequence[tuple[int, float]]) -> Row:
+    tokens, seconds = (sum(each) for each in zip(*runs, strict=True))
+    return {"how": how, "tokens": int(tokens), "seconds": round(seconds, 1), "tokens_per_s": round(tokens / seconds)}
 
 
 def _rows(path: Path | None) -> list[dict[str, str]]:
@@ -131,18 +154,17 @@ def _shards(folder: ScoreFolder) -> list[list[Text]]:
 
 
 def _side_by_side(
-    loop: Loop, members: Sequence[ModelConfig], shards: Sequence[Sequence[Text]], budget: int
+    processes: ProcessPoolExecutor,
+    loop: Loop,
+    members: Sequence[ModelConfig],
+    shards: Sequence[Sequence[Text]],
+    budget: int,
 ) -> tuple[int, float]:
     """Tokens of all models, and the seconds of the slowest: each in a process of its own, all at once."""
-    with ProcessPoolExecutor(len(members), mp_context=get_context("spawn")) as processes:
-        list(processes.map(_nothing, range(len(members))))  # all have started
-        done = [processes.submit(loop, member, shards, budget) for member in members]
-        results = [one.result() for one in done]
+    list(processes.map(torch.set_num_threads, [1] * len(members)))  # all have started
+    done = [processes.submit(loop, member, shards, budget) for member in members]
+    results = [one.result() for one in done]
     return sum(tokens for tokens, _ in results), max(seconds for _, seconds in results)
-
-
-def _nothing(_: int) -> None:
-    torch.set_num_threads(1)
 
 
 def _bare(config: ModelConfig, shards: Sequence[Sequence[Text]], budget: int) -> tuple[int, float]:

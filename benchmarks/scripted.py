@@ -16,14 +16,14 @@ from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.calibration import Calibration
 from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Choice, Extend, Extended, Reply
 from colllm_ray.engine.stepper import Stepper
+from colllm_ray.engine.stepping import StepsTexts
 from colllm_ray.engine.weights import weights_revision
 
 SURE = 20.0  # the score of a choice that is certain
-PAUSE_EVERY = 32  # tokens
+PAUSE_EVERY = 48  # tokens
 
 Pause = Callable[[], Awaitable[None]]
 
@@ -34,10 +34,18 @@ class ScriptedEngine:
     A text's first token seeds its script, so that no two answers are alike.
     """
 
-    def __init__(self, engine: Engine, script: Script, author: int) -> None:
+    def __init__(self, engine: StepsTexts, script: Script, author: int) -> None:
         self._engine, self._script, self._author = engine, script, author
         self._scripts: dict[str, Script] = {}
         self.sessions, self.context = engine.sessions, engine.context
+
+    @property
+    def session_count(self) -> int:
+        return self._engine.session_count
+
+    @property
+    def evictions(self) -> int:
+        return self._engine.evictions
 
     def extend(self, requests: Sequence[Extend]) -> list[Reply]:
         for request in requests:
@@ -83,7 +91,7 @@ def random_spec(folder: Path, base: Size, expert: Size, experts: int) -> TeamSpe
     sessions = {"max_sessions": 8, "num_cpus": 0.1, "reuse_prefixes": False}
     collaboration = Collaboration.model_validate(
         {
-            "name": "random",
+            "name": f"random-{experts}",
             "base": {"model": str(write_model(folder, base, 0)), **sessions},
             "experts": [
                 {"name": f"e{k}", "model": str(write_model(folder, expert, k)), **sessions}
@@ -115,7 +123,7 @@ class Local:
     def follow(self, script: Script) -> None:
         """From now on this script holds."""
         for author, (stepper, engine) in enumerate(zip(self._steppers, self.engines, strict=True)):
-            stepper.engine = ScriptedEngine(engine, script, author)  # type: ignore[assignment]
+            stepper.engine = ScriptedEngine(engine, script, author)
 
     def step_seconds(self) -> list[float]:
         """Of each model so far."""
@@ -141,6 +149,6 @@ async def timed(
         if pause is not None and len(written) % PAUSE_EVERY == 0:
             await pause()
         before = perf_counter()
-    if pause is not None:
+    if pause is not None and len(written) % PAUSE_EVERY:
         await pause()
     return written, seconds

@@ -16,26 +16,24 @@ from benchmarks.measured import Answer
 from benchmarks.rivals.ask_all import AskingAll
 from benchmarks.script import Script
 from benchmarks.scripted import ScriptedEngine, timed
+from colllm_ray.config import ExpertConfig
 from colllm_ray.decoding.team import Team
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import WrittenToken
 from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.engine import Engine
-from colllm_ray.engine.stepper import StepTimes
+from colllm_ray.engine.stepper import Stepper
+from colllm_ray.engine.stepping import StepsTexts, StepTimes
 from colllm_ray.serving.application import running
 from colllm_ray.serving.deployments import ALL, replica_options
-from colllm_ray.serving.expert import Expert
-from colllm_ray.serving.router import Router
+from colllm_ray.serving.expert import ExpertReplica
+from colllm_ray.serving.router import RouterReplica
 from colllm_ray.serving.router_client import router_client
-
-_Router: Any = Router.func_or_class  # type: ignore[attr-defined]  # the classes below their deployments
-_Expert: Any = Expert.func_or_class  # type: ignore[attr-defined]
 
 
 class _Metered:
     """What forward passes of the replica's engine cost."""
 
-    _engine: Engine
+    _engine: StepsTexts
 
     async def meter(self, at: int) -> None:
         """Texts are `at` tokens long, about."""
@@ -48,19 +46,16 @@ class _Metered:
         return self._meter.costs()
 
 
-class MeasuredRouter(_Metered, _Router):
+class MeasuredRouter(_Metered, RouterReplica):
     """The router, which follows a script where it has one, and says how long its tokens and its steps take."""
 
     def __init__(self, script: Script | None, spec: TeamSpec, *experts: DeploymentHandle) -> None:
         super().__init__(spec, *experts)
-        self._team: Team
-        self._spec = spec
-        self._experts = experts
-        self._engine: Engine = self._base.engine
+        self._engine = self._base.engine
         self._follow(script)
 
-    async def follow(self, script: Script) -> None:
-        """From now on this script holds, and nothing that was learned from another."""
+    async def follow(self, script: Script | None) -> None:
+        """From now on this script holds, or none, and nothing that was learned before."""
         self._follow(script)
         self._team = Team(self._spec, self._team.clients)
 
@@ -84,25 +79,33 @@ class MeasuredRouter(_Metered, _Router):
         return await timed(self._team.answer(replace(request, rival=AskingAll(0.5), eta=None)))
 
     def _follow(self, script: Script | None) -> None:
-        if script is not None:
-            self._base.engine = ScriptedEngine(self._engine, script, 0)
+        self._base.engine = self._engine if script is None else ScriptedEngine(self._engine, script, 0)
 
 
-class MeasuredExpert(_Metered, _Expert):
+class MeasuredExpert(_Metered, ExpertReplica):
     """The expert, likewise."""
 
-    def __init__(self, script: Script | None, author: int, *arguments: object) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        script: Script | None,
+        author: int,
+        config: ExpertConfig,
+        collaboration: str,
+        vocab_size: int,
+        context: int,
+    ) -> None:
+        super().__init__(config, collaboration, vocab_size, context)
+        assert isinstance(self._stepper, Stepper), "a replica of a model steps its engine"
+        self._front = self._stepper
         self._author = author
-        self._engine: Engine = self._stepper.engine
+        self._engine = self._front.engine
         self._follow(script)
 
-    async def follow(self, script: Script) -> None:
+    async def follow(self, script: Script | None) -> None:
         self._follow(script)
 
     def _follow(self, script: Script | None) -> None:
-        if script is not None:
-            self._stepper.engine = ScriptedEngine(self._engine, script, self._author)
+        self._front.engine = self._engine if script is None else ScriptedEngine(self._engine, script, self._author)
 
 
 def forgetful(trained: TrainedCollaboration) -> TrainedCollaboration:
@@ -144,7 +147,8 @@ class Served:
         """Of each model so far, the base first."""
         return self._of_each("times")
 
-    def follow(self, script: Script) -> None:
+    def follow(self, script: Script | None) -> None:
+        """From now on this script holds, or none; nothing is known of what was answered before."""
         self._of_each("follow", script)
 
     def _metered(self, request: AnswerRequest) -> tuple[list[WrittenToken], list[float], float]:

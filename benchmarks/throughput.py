@@ -9,46 +9,53 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Literal
 
+from benchmarks.headline import higher
+from benchmarks.options import Amount, BenchmarkParser
 from benchmarks.plots import line_chart
-from benchmarks.report import Report, Row, arguments, finish
+from benchmarks.report import Report, Row, finish
 from benchmarks.served import Served, forgetful, served
+from benchmarks.session import lab_for, some_ray
 from colllm_ray.data.examples import read_whole
 from colllm_ray.data.tokenizer import load_tokenizer
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
-from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.stepper import StepTimes
-from colllm_ray.lab.collaboration import SHIPPED, trained_lab
-from colllm_ray.ray_session import ray_session
+from colllm_ray.engine.stepping import StepTimes
+from colllm_ray.lab.collaboration import SHIPPED
 from colllm_ray.serving.lease import LINGER_S
 
+RUNS = 5
 CONCURRENCY = (1, 4, 16, 64)
 WAYS: tuple[Literal["off", "auto"], ...] = ("off", "auto")  # of running ahead
 BLOCK = 6  # times the questions are asked in a row: long enough for the start and the end of it not to count
 LONGEST = 40  # tokens of an answer
+QUESTIONS: dict[Amount, int | None] = {"full": None, "quick": None, "smoke": 1}  # all where nothing is said
 
 
-def main() -> None:
-    options = arguments(__doc__ or "").parse_args()
-    lab = forgetful(TrainedCollaboration.load(trained_lab(None)))
+def parser() -> BenchmarkParser:
+    return BenchmarkParser(__doc__ or "", RUNS)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().options(arguments)
+    lab = forgetful(lab_for(options.amount))
     tokenizer = load_tokenizer(lab.collaboration.base)
     questions = read_whole(str(SHIPPED / "test.jsonl"), "test", tokenizer, 256, lab.collaboration.data)
     requests = [AnswerRequest(tuple(question.prompt_ids), LONGEST) for question in questions]
-    rounds = 1 if options.quick else 4
-    with ray_session(None, lab.collaboration), served(TeamSpec.of(lab), None) as application:
+    requests = requests[: QUESTIONS[options.amount]]
+    with some_ray(lab.collaboration), served(TeamSpec.of(lab), None) as application:
         measured = {
-            run_ahead: _measured(application, [replace(request, run_ahead=run_ahead) for request in requests], rounds)
+            run_ahead: _measured(application, [replace(one, run_ahead=run_ahead) for one in requests], options.runs)
             for run_ahead in WAYS
         }
     rows = [
-        {"run_ahead": run_ahead, "concurrency": concurrency, **one.row()}
+        {"run_ahead": run_ahead, "concurrency": concurrency, **sum(runs, Measured()).row()}
         for run_ahead, by_concurrency in measured.items()
-        for concurrency, one in by_concurrency.items()
+        for concurrency, runs in by_concurrency.items()
     ]
-    off, auto = (measured[run_ahead] for run_ahead in WAYS)
-    headline = {
-        "c16_over_c1": round(off[16].tokens_per_s / off[1].tokens_per_s, 3),
-        "c16_over_c1_run_ahead": round(auto[16].tokens_per_s / auto[1].tokens_per_s, 3),
-    }
+    off, auto = (
+        [many.tokens_per_s / one.tokens_per_s for many, one in zip(by[16], by[1], strict=True)]
+        for by in measured.values()
+    )
+    headline = {"c16_over_c1": higher(*off), "c16_over_c1_run_ahead": higher(*auto)}
     finish(options, Report("throughput", rows, headline), _chart)
 
 
@@ -61,6 +68,15 @@ class Measured:
     wall: float = 0.0
     base: StepTimes = field(default_factory=StepTimes)
     experts_s: float = 0.0  # in steps
+
+    def __add__(self, other: Measured) -> Measured:
+        return Measured(
+            self.tokens + other.tokens,
+            self.answers + other.answers,
+            self.wall + other.wall,
+            _sum(self.base, other.base),
+            self.experts_s + other.experts_s,
+        )
 
     @property
     def tokens_per_s(self) -> float:
@@ -77,26 +93,24 @@ class Measured:
         }
 
 
-def _measured(application: Served, requests: list[AnswerRequest], rounds: int) -> dict[int, Measured]:
-    """By concurrency. All are measured once a round, because a machine's speed drifts."""
-    measured = {concurrency: Measured() for concurrency in CONCURRENCY}
-    for _ in range(rounds):
+def _measured(application: Served, requests: list[AnswerRequest], runs: int) -> dict[int, list[Measured]]:
+    """By concurrency. All are measured once a run, because a machine's speed drifts."""
+    measured: dict[int, list[Measured]] = {concurrency: [] for concurrency in CONCURRENCY}
+    for _ in range(runs):
         sleep(1.5 * LINGER_S)  # the leases of more answers than are coming have ended by then
         for concurrency, so_far in measured.items():
             asyncio.run(_answer_all(application, requests, concurrency))  # opens the leases that are missing
-            _add(so_far, application, requests * (1 if concurrency == 1 else BLOCK), concurrency)
+            so_far.append(_one(application, requests * (1 if concurrency == 1 else BLOCK), concurrency))
     return measured
 
 
-def _add(so_far: Measured, application: Served, requests: Sequence[AnswerRequest], concurrency: int) -> None:
+def _one(application: Served, requests: Sequence[AnswerRequest], concurrency: int) -> Measured:
     before = application.step_times()
     begin = perf_counter()
-    so_far.tokens += asyncio.run(_answer_all(application, requests, concurrency))
-    so_far.wall += perf_counter() - begin
-    so_far.answers += len(requests)
+    tokens = asyncio.run(_answer_all(application, requests, concurrency))
+    wall = perf_counter() - begin
     base, *experts = (_since(then, now) for then, now in zip(before, application.step_times(), strict=True))
-    so_far.base = _sum(so_far.base, base)
-    so_far.experts_s += sum(expert.seconds for expert in experts)
+    return Measured(tokens, len(requests), wall, base, sum(expert.seconds for expert in experts))
 
 
 async def _answer_all(application: Served, requests: Sequence[AnswerRequest], concurrency: int) -> int:

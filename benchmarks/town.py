@@ -13,11 +13,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import httpx
-import ray
-from prometheus_client.parser import text_string_to_metric_families
 from ray import serve
 
+from benchmarks.counters import EXPORTED_WITHIN_S, counted
 from benchmarks.load import Asked, load, questions
 from clusters.local import NODE, LocalCluster
 from colllm_ray.config import ExpertConfig
@@ -30,7 +28,6 @@ from colllm_ray.serving.deployed import Deployed, Replica, deployed
 AT_ONCE = 8
 POLL_S = 0.2
 WHOLE_S = 300.0
-EXPORTED_WITHIN_S = 11.0  # of each process's counters
 
 
 @dataclass
@@ -82,7 +79,7 @@ class Town:
     async def counted(self, counter: str) -> float:
         """What a counter has come to over all nodes, also since a moment ago."""
         await asyncio.sleep(EXPORTED_WITHIN_S)
-        return await asyncio.to_thread(_counted, counter)
+        return await asyncio.to_thread(counted, counter)
 
     async def fullest_node(self) -> tuple[str, list[str]]:
         """The node with most of the experts' replicas, by name, and the names of all replicas that run there.
@@ -127,16 +124,6 @@ class Town:
         """Deploys another version in place of the one that runs."""
         application = http_application(TeamSpec.of(trained), frozenset())
         await asyncio.to_thread(serve.run, application, name=trained.collaboration.name)
-
-
-def _counted(counter: str) -> float:
-    total = 0.0
-    for node in ray.nodes():
-        if node["Alive"]:
-            page = httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=30)
-            samples = (sample for family in text_string_to_metric_families(page.text) for sample in family.samples)
-            total += sum(sample.value for sample in samples if sample.name == counter)
-    return total
 
 
 def signal_to(replica: Replica, number: signal.Signals) -> None:

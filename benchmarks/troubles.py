@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Asked, ask, differing, load, lost, quantiles, right_answers
+from benchmarks.options import Amount
 from benchmarks.report import Row
 from benchmarks.town import AT_ONCE, Town, signal_to, with_experts
 from colllm_ray.config import ExpertConfig
 
 EXPERT_KILL_EVERY_S = 5.0
 ROUTER_KILL_EVERY_S = 10.0
-KILLS_APART = 3
+KILLS_APART = 2
 CUTS_S = (4.0, 60.0)
 SLOW_BITS_PER_S = 60_000
 EVICTIONS = "ray_colllm_evictions_total"
@@ -24,14 +25,19 @@ IMPATIENT_S = 1.0  # how long a request waits for an expert where all its replic
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: `answers` at least in each trouble."""
+    """How much is done: `answers` at least in each trouble; questions: all where nothing is said."""
 
     answers: int
     expert_kills: int
     router_kills: int
+    questions: int | None = None
 
 
-FULL, QUICK = Size(300, 12, 6), Size(24, 2, 1)
+SIZES: dict[Amount, Size] = {
+    "full": Size(300, 12, 6),
+    "quick": Size(24, 2, 1),
+    "smoke": Size(4, 1, 0, questions=2),
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Scene:
 
 async def rows_of(place: Town, size: Size, chosen: Sequence[str]) -> list[Row]:
     """The undisturbed run, and the troubles one after the other. Raises ValueError where the former loses an answer."""
+    place.bodies = place.bodies[: size.questions]
     undisturbed = await load(place.url, place.bodies, 1, lambda n: n < len(place.bodies))
     if lost(undisturbed):
         raise ValueError(f"an answer is lost without any trouble: {lost(undisturbed)[0].error}")

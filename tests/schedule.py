@@ -20,6 +20,7 @@ ROWS = (
     ),
     ("tests/scoring/test_score.py",),
     ("tests/scoring/test_score_kills.py",),
+    ("tests/benchmarks/test_smoke.py",),
     ("tests/clusters/test_chaos.py",),
     ("tests/test_jobs.py", "tests/clusters/test_local.py"),  # cluster
     ("tests/serving/test_expert_link.py",),

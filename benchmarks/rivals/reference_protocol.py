@@ -81,17 +81,37 @@ def decode(
     """
     x = list(prompt)
     seconds = []
-    a_connection_each = httpx.Limits(max_keepalive_connections=0)
-    with httpx.Client(timeout=ANSWER_SECONDS, limits=a_connection_each) as client:
+    with _a_connection_each() as client:
         for _ in range(max_tokens):
-            started = perf_counter()
-            logprobs = _logprobs(client, urls[0], x)
-            author = author_of(len(x))
-            if author:
-                logprobs = _logprobs(client, urls[author], x)
-            x.append(max(logprobs, key=logprobs.__getitem__))
-            seconds.append(perf_counter() - started)
+            token, took = _token(client, urls, x, author_of)
+            x.append(token)
+            seconds.append(took)
     return ReferenceAnswer(x[len(prompt) :], seconds)
+
+
+def seconds_at(
+    urls: Sequence[str], text: Sequence[int], author_of: Callable[[int], int], indices: Sequence[int]
+) -> list[float]:
+    """What each of these tokens of a text takes to write: the same alone, as no server keeps anything of the others."""
+    with _a_connection_each() as client:
+        return [_token(client, urls, text[:index], author_of)[1] for index in indices]
+
+
+def _a_connection_each() -> httpx.Client:
+    """For each question, that is."""
+    return httpx.Client(timeout=ANSWER_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def _token(
+    client: httpx.Client, urls: Sequence[str], x: Sequence[int], author_of: Callable[[int], int]
+) -> tuple[int, float]:
+    """The token behind x, and its seconds."""
+    started = perf_counter()
+    logprobs = _logprobs(client, urls[0], x)
+    author = author_of(len(x))
+    if author:
+        logprobs = _logprobs(client, urls[author], x)
+    return max(logprobs, key=logprobs.__getitem__), perf_counter() - started
 
 
 def _logprobs(client: httpx.Client, url: str, prefix: Sequence[int]) -> dict[int, float]:

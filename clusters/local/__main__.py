@@ -12,17 +12,21 @@ from clusters.local.cluster import LocalCluster
 from colllm_ray.errors import ColllmError
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m clusters.local", description=__doc__)
-    parser.add_argument("command", choices=["up", "status", "down"])
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m clusters.local", description=__doc__)
+    made.add_argument("command", choices=["up", "status", "down"])
+    made.add_argument(
         "--folder",
         type=Path,
         default=Path(tempfile.gettempdir()) / f"colllm-cluster-{os.getuid()}",
         help="for logs and the token (default: %(default)s)",
     )
-    parser.add_argument("--as-hosts", action="store_true", help="each node in a network of its own; needs root")
-    options = parser.parse_args()
+    made.add_argument("--as-hosts", action="store_true", help="each node in a network of its own; needs root")
+    return made
+
+
+def main() -> None:
+    options = parser().parse_args()
     try:
         if options.command == "up":
             LocalCluster.up(options.folder, as_hosts=options.as_hosts)

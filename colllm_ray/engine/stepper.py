@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.messages import Behind, Deliver, Extend, Extended, Failed, Reply
+from colllm_ray.engine.stepping import StepsTexts, StepTimes
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +33,6 @@ class _Waiting:
         return self.request.start > self.whole.start
 
 
-@dataclass
-class StepTimes:
-    """What the engine did so far."""
-
-    steps: int = 0
-    tokens: int = 0  # taken in
-    seconds: float = 0.0  # in steps
-
-
 class Stepper:
     """Serves many answers with one engine; not safe for threads: everything happens in one event loop.
 
@@ -51,7 +42,7 @@ class Stepper:
 
     works_beside = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: StepsTexts) -> None:
         self.engine = engine
         self.times = StepTimes()
         self.failed_sessions: set[str] = set()  # of the steps since the last one that went well

@@ -23,7 +23,7 @@ BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 
 
-def finetuned_base(collaboration: Collaboration, folder: Path) -> ExpertConfig:
+def finetuned_base(collaboration: Collaboration, folder: Path, steps: int = STEPS) -> ExpertConfig:
     """Writes the base, all of its weights fine-tuned on the collaboration's training data, to a folder."""
     tokenizer = load_tokenizer(collaboration.base)
     model = LanguageModel.load(collaboration.base, vocabulary_size(tokenizer))
@@ -31,11 +31,11 @@ def finetuned_base(collaboration: Collaboration, folder: Path) -> ExpertConfig:
     examples = list(read_whole(collaboration.data.train, "train", tokenizer, context, collaboration.data))
     torch.manual_seed(0)
     with progress_bars() as progress:
-        bar = progress.add_task("fine-tune base", total=STEPS, note="")
+        bar = progress.add_task("fine-tune base", total=steps, note="")
         train_language_model(
             model.model,
             shuffled_forever(examples, random.Random(0)),
-            steps=STEPS,
+            steps=steps,
             batch_size=BATCH_SIZE,
             learning_rate=LEARNING_RATE,
             pad_id=tokenizer.pad_token_id,

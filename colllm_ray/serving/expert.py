@@ -13,7 +13,7 @@ from ray import serve
 
 from colllm_ray.config import ExpertConfig
 from colllm_ray.decoding.team import member_stepper
-from colllm_ray.engine.stepper import StepTimes
+from colllm_ray.engine.stepping import ServesTexts, StepTimes
 from colllm_ray.engine.weights import weights_revision, weights_stamp
 from colllm_ray.errors import ColllmError
 from colllm_ray.link.server import LinkServer
@@ -33,20 +33,14 @@ class ReplicaAddress:
     secret: bytes = field(repr=False)
 
 
-@serve.deployment
-class Expert:
-    """The remote side of `ExpertLink`."""
+class Replica:
+    """The remote side of `ExpertLink`, whatever serves the texts."""
 
-    def __init__(self, config: ExpertConfig, collaboration: str, vocab_size: int, context: int) -> None:
-        if config.device == "cpu":
-            os.nice(ASIDE)  # of this thread, which steps, and of those that torch starts from it
-        self._config = config
-        self._stamp = weights_stamp(config)
-        self._revision: str | None = None
-        self._stepper = member_stepper(config, vocab_size, context)
-        self._metrics = EngineMetrics(collaboration, config.name)
+    def __init__(self, stepper: ServesTexts, metrics: EngineMetrics) -> None:
+        self._stepper = stepper
+        self._metrics = metrics
         self._secret = secrets.token_bytes(32)
-        self._link = LinkServer(self._stepper.post, self._stepper.close_session, self._secret)
+        self._link = LinkServer(stepper.post, stepper.close_session, self._secret)
         self._port: asyncio.Task[int] | None = None  # of the link, which needs a running loop to start
 
     async def check_health(self) -> None:
@@ -60,6 +54,30 @@ class Expert:
     async def sessions(self) -> int:
         """Answers whose text this replica holds."""
         return self._stepper.engine.session_count
+
+    async def hold(self, lease: str) -> AsyncIterator[ReplicaAddress]:
+        """Says where the link is, and goes on for as long as the lease is held there; to be called as a stream.
+
+        So Serve counts whoever needs this replica, and lets them finish before it takes the replica down.
+        """
+        self._metrics.follow(self._stepper)
+        host = ray.util.get_node_ip_address()
+        if self._port is None:
+            self._port = asyncio.create_task(self._link.start(host))
+        yield ReplicaAddress(host, await asyncio.shield(self._port), self._secret)  # who leaves ends it for nobody else
+        await self._link.held(lease)
+
+
+class ExpertReplica(Replica):
+    """One that serves an expert's model."""
+
+    def __init__(self, config: ExpertConfig, collaboration: str, vocab_size: int, context: int) -> None:
+        if config.device == "cpu":
+            os.nice(ASIDE)  # of this thread, which steps, and of those that torch starts from it
+        self._config = config
+        self._stamp = weights_stamp(config)
+        self._revision: str | None = None
+        super().__init__(member_stepper(config, vocab_size, context), EngineMetrics(collaboration, config.name))
 
     async def revision(self) -> str:
         """Names the weights that it has loaded, as `weights_revision` does.
@@ -75,14 +93,5 @@ class Expert:
             self._revision = revision
         return self._revision
 
-    async def hold(self, lease: str) -> AsyncIterator[ReplicaAddress]:
-        """Says where the link is, and goes on for as long as the lease is held there; to be called as a stream.
 
-        So Serve counts whoever needs this replica, and lets them finish before it takes the replica down.
-        """
-        self._metrics.follow(self._stepper)
-        host = ray.util.get_node_ip_address()
-        if self._port is None:
-            self._port = asyncio.create_task(self._link.start(host))
-        yield ReplicaAddress(host, await asyncio.shield(self._port), self._secret)  # who leaves ends it for nobody else
-        await self._link.held(lease)
+Expert = serve.deployment(name="Expert")(ExpertReplica)

@@ -11,7 +11,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from colllm_ray.decoding.account import Account
 
 if TYPE_CHECKING:  # which the ingress does not load: it has no model
-    from colllm_ray.engine.stepper import Stepper
+    from colllm_ray.engine.stepping import ServesTexts
 
 BASE = "base"
 EVERY_S = 1.0
@@ -101,12 +101,12 @@ class EngineMetrics:
             metric.set_default_tags(tags)
         self._task: asyncio.Task[None] | None = None
 
-    def follow(self, stepper: Stepper) -> None:
+    def follow(self, stepper: ServesTexts) -> None:
         """Tells of the engine from now on, every second; the first call counts. Needs a running loop."""
         if self._task is None:
             self._task = asyncio.create_task(self._follow(stepper))
 
-    async def _follow(self, stepper: Stepper) -> None:
+    async def _follow(self, stepper: ServesTexts) -> None:
         counters = (self._evictions, self._steps, self._taken_in, self._seconds)
         before = (0.0, 0.0, 0.0, 0.0)
         while True:

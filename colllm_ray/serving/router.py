@@ -18,7 +18,7 @@ from colllm_ray.decoding.score_text import score_texts
 from colllm_ray.decoding.team import Team, base_stepper
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.decoding.written import Answer, WrittenToken
-from colllm_ray.engine.stepper import StepTimes
+from colllm_ray.engine.stepping import StepTimes
 from colllm_ray.engine.text import GoldScores, Text
 from colllm_ray.serving.expert_link import ExpertLink
 from colllm_ray.serving.health import check_engine
@@ -30,8 +30,7 @@ FLUSH_S = 0.02  # tokens that are written within this time travel together: an i
 GIVEN_AT_ONCE = 256  # tokens of a given text that are told together: Serve carries no messages above 4 MB
 
 
-@serve.deployment
-class Router:
+class RouterReplica:
     """Holds the base; a token that the base writes crosses no process."""
 
     def __init__(self, spec: TeamSpec, *experts: DeploymentHandle) -> None:  # and guests behind them
@@ -156,3 +155,6 @@ class Router:
             raise
         finally:
             self._metrics.saw_answer(outcome, tokens, account)
+
+
+Router = serve.deployment(name="Router")(RouterReplica)

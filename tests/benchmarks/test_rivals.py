@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.rivals.hf_generate import generate_times
-from benchmarks.rivals.reference_protocol import decode, reference_servers
+from benchmarks.rivals.hf_generate import generating
+from benchmarks.rivals.reference_protocol import decode, reference_servers, seconds_at
 from benchmarks.script import Script
 
 PROMPT = [5, 9, 100, 42]
@@ -32,6 +32,8 @@ def test_reference_protocol_writes_what_the_brute_force_loop_writes(model_folder
             assert answer.tokens == brute_force(folders, script.author, 12)
             assert len(answer.seconds) == 12
             assert min(answer.seconds) > 0
+            text = [*PROMPT, *answer.tokens]
+            assert len(seconds_at(urls, text, script.author, range(4, 16, 3))) == 4
 
 
 def test_reference_server_that_cannot_start_is_named(tmp_path: Path) -> None:
@@ -43,4 +45,8 @@ def test_reference_server_that_cannot_start_is_named(tmp_path: Path) -> None:
 
 
 def test_hugging_face_generate_is_timed_in_a_process_of_its_own(model_folder: Callable[[str, int], Path]) -> None:
-    assert 0 < generate_times(model_folder("llama", 0), prompt_tokens=8, new_tokens=6, threads=1) < 1000
+    with generating(model_folder("llama", 0), prompt_tokens=8, threads=1) as generate:
+        assert [len(generate(tokens)) for tokens in (2, 6)] == [1, 5]
+        assert all(0 < seconds < 1 for seconds in generate(6))
+        with pytest.raises(ValueError, match="it is 1"):
+            generate(1)

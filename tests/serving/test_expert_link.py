@@ -17,7 +17,7 @@ from colllm_ray.decoding.model_client import ModelClient, News, Session
 from colllm_ray.decoding.team import member_stepper
 from colllm_ray.decoding.team_spec import AnswerRequest, TeamSpec
 from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.engine.stepper import StepTimes
+from colllm_ray.engine.stepping import StepTimes
 from colllm_ray.serving.application import router_application, running
 from colllm_ray.serving.expert_link import ExpertLink
 from colllm_ray.serving.router_client import router_client
