@@ -1,6 +1,7 @@
 """What the HTTP path costs: streamed answers of the lab over HTTP, and of its router called directly, one at a time.
 
-And what becomes of streams that their clients hang up: none of them is a fault of the server.
+And what becomes of streams that their clients hang up, none of which is a fault of the server, and of those beside
+which others send bodies of 4 MB.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 from benchmarks.counters import EXPORTED_WITHIN_S, counted
 from benchmarks.events import stream
 from benchmarks.headline import lower
+from benchmarks.ingress_stall import BODIES, FEW, stalls
 from benchmarks.options import Amount, BenchmarkParser
 from benchmarks.plots import bar_chart
 from benchmarks.report import Report, Row, finish
@@ -40,14 +42,23 @@ HANG_UPS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: pairs of a run; tokens of an answer, which goes on behind its end; streams hung up."""
+    """How much is measured: pairs of a run; tokens of an answer, which goes on behind its end; streams hung up.
+
+    And kinds of large bodies, each of which is sent so many times.
+    """
 
     pairs: int
     tokens: int
     hang_ups: int
+    bodies: tuple[str, ...]
+    times: int
 
 
-PLANS: dict[Amount, Plan] = {"full": Plan(60, 200, 300), "quick": Plan(40, 200, 50), "smoke": Plan(1, 20, 3)}
+PLANS: dict[Amount, Plan] = {
+    "full": Plan(60, 200, 300, tuple(BODIES), 3),
+    "quick": Plan(40, 200, 50, FEW, 1),
+    "smoke": Plan(1, 20, 3, FEW, 1),
+}
 
 
 @dataclass
@@ -89,14 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asyncio.run(_pairs(url, router, prompts, WARM_UP, plan.tokens))
         runs = [asyncio.run(_pairs(url, router, prompts, plan.pairs, plan.tokens)) for _ in range(options.runs)]
         hangups_as_5xx = asyncio.run(_hang_ups(url, plan))
+        beside, stall_ms = asyncio.run(stalls(url, plan.bodies, plan.times, plan.tokens))
     by_http, direct = (sum(all_runs, Times()) for all_runs in zip(*runs, strict=True))
-    rows = [{"path": "router", **direct.row()}, {"path": "HTTP", **by_http.row()}]
+    rows: list[Row] = [{"path": "router", **direct.row()}, {"path": "HTTP", **by_http.row()}, *beside]
     headline = {
         "http_over_router_token": lower(*(median(http.token) / median(router.token) for http, router in runs)),
         "http_first_token_extra_ms": lower(
             *((median(http.first) - median(router.first)) * 1e3 for http, router in runs)
         ),
         "hangups_as_5xx": lower(hangups_as_5xx),
+        "ingress_stall_ms": lower(stall_ms),
     }
     finish(options, Report("http", rows, headline), _chart)
 
@@ -157,7 +170,7 @@ async def _directly(router: DeploymentHandle, prompt: tuple[int, ...], tokens: i
 
 
 def _chart(path: Path, report: Report) -> None:
-    bars = {str(row["path"]): float(row["token_ms"]) for row in report.rows}
+    bars = {str(row["path"]): float(row["token_ms"]) for row in report.rows if "path" in row}
     bar_chart(path, bars, "ms a token", "Streamed answers of the lab, one at a time")
 
 

@@ -75,7 +75,8 @@ def _parting(cuts: Sequence[re.Match[str]]) -> set[re.Match[str]]:
 def _outside_known(text: str, cuts: Sequence[re.Match[str]], known: Set[str]) -> list[re.Match[str]]:
     """The cuts that lie in no known item, of which the longest count."""
     pieces, longest = _pieces(text, cuts), max(map(len, known), default=0)
-    outside, i = [], 0
+    outside: list[re.Match[str]] = []
+    i = 0
     while i < len(cuts):
         end = i
         for j in range(i, len(pieces)):
