@@ -1,4 +1,4 @@
-"""Whether two numbers are equal, however small they are."""
+"""The comparison of numbers in Math-Verify, made exact for small ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ _within_decimals = grader.sympy_numeric_eq
 def compare_exactly() -> None:
     """Let Math-Verify compare numbers by `equal`, also those within sets, tuples, matrices and relations.
 
-    Its own comparison looks at so many decimals, and takes for equal whatever has only zeros there: 1/2004! and
-    1/2006!.
+    Its own comparison rounds to so many decimals, which makes 1/2004! and 1/2006! equal.
     """
     grader.sympy_numeric_eq = equal
 
 
 def equal(one: Expr | MatrixBase, other: Expr | MatrixBase, float_rounding: int, numeric_precision: int) -> bool:
-    """Whether Math-Verify takes both for equal, and no digit that is known says otherwise."""
+    """Return whether both are equal for Math-Verify, and their difference is not known to be other than 0."""
     if not _within_decimals(one, other, float_rounding, numeric_precision):
         return False
     if not (isinstance(one, Expr) and isinstance(other, Expr)):
@@ -31,7 +30,7 @@ def equal(one: Expr | MatrixBase, other: Expr | MatrixBase, float_rounding: int,
 
 
 def _readings(number: Expr) -> list[Expr]:
-    """Two for 50%, which is 0.5 and, as Math-Verify has it, 50."""
+    """Return the values that a number may have: 50% is 0.5 and, for Math-Verify, 50."""
     bare = grader.get_pct_val(number)
     return [number.doit()] if bare is None else [number.doit(), bare.doit()]
 

@@ -26,10 +26,10 @@ ENCLOSED = re.compile(r"""\[([^\[\]]*)\]|\(([^()]*)\)|"([^"]*)"|“([^“”]*)�
 
 
 def items_of(text: str, known: Set[str] = frozenset()) -> list[str]:
-    """The items of a list, without what marks, introduces or explains them.
+    """Return the items of a list, without markers, introduction and explanations.
 
-    A list is parted in one way: by bullets or numbers, or else by lines, or else as prose. `known` are normal texts of
-    items, which stay whole wherever a text has them.
+    A list is parted in one way: by bullets or numbers, or else by lines, or else as prose. Items whose normal texts are
+    `known` stay whole.
     """
     text = text.strip().replace("**", "")
     if match := FENCED.fullmatch(text):
@@ -46,7 +46,7 @@ def items_of(text: str, known: Set[str] = frozenset()) -> list[str]:
 
 
 def _array(text: str) -> list[str] | None:
-    """The items of a JSON array."""
+    """Return the items of a JSON array; None for any other text."""
     try:
         array = json.loads(text) if text.startswith("[") else None
     except (ValueError, RecursionError):
@@ -55,7 +55,7 @@ def _array(text: str) -> list[str] | None:
 
 
 def _inline_as_lines(text: str) -> str:
-    """A line for each item of "1) one 2) two", whose numbers count up, or of "one • two"."""
+    """Break "one • two" and, where the numbers count up, "1) one 2) two" into lines."""
     if BEFORE_BULLET.search(text):
         return BEFORE_BULLET.sub("\n", text)
     numbers = [int(number) for number in NUMBER.findall(text)]
@@ -64,7 +64,7 @@ def _inline_as_lines(text: str) -> str:
 
 
 def _item_lines(text: str, known: Set[str]) -> list[str]:
-    """The lines that are items: where some are marked, those."""
+    """Return the lines that hold items: all that have a marker, or else all."""
     lines = [line for line in text.splitlines() if line.strip()]
     lines = [line for line, below in zip(lines, [*lines[1:], ""], strict=False) if not _leads(line, below, known)]
     marks = [_mark(line, known) for line in lines]
@@ -78,7 +78,7 @@ def _item_lines(text: str, known: Set[str]) -> list[str]:
 
 
 def _leads(line: str, below: str, known: Set[str]) -> bool:
-    """Whether a line is what stands over a list, or a rule."""
+    """Return whether a line introduces those below it, or holds no words."""
     if normal_text(line) in known:
         return False
     marked = MARKER.match(line)
@@ -86,20 +86,20 @@ def _leads(line: str, below: str, known: Set[str]) -> bool:
 
 
 def _mark(line: str, known: Set[str]) -> re.Match[str] | None:
-    """The bullet or number before an item; none where the number is a known item's own."""
+    """Find the bullet or number before an item; a number that belongs to a known item is none."""
     mark = MARKER.match(line)
     return None if mark and re.search(r"\w", mark[0]) and normal_text(_name(line, known)) in known else mark
 
 
 def _bare(line: str, known: Set[str]) -> str:
-    """A line without its markers, and without what joins it to the next."""
+    """Remove markers, and the "; and" that leads to the next line."""
     while mark := _mark(line, known) or CONJUNCTION.match(line):
         line = line[mark.end() :]
     return (line if normal_text(line) in known else ENDING.sub("", line)).strip()
 
 
 def _name(item: str, known: Set[str]) -> str:
-    """An item without its explanation, which is known where that can be."""
+    """Remove the explanation: where several places can begin one, so that the item is known."""
     signs = list(islice(EXPLAINS.finditer(item), MOST_EXPLAIN))
     heads = [item, *(item[: sign.start()] for sign in reversed(signs))]
     names = [name for head in heads for name in (head, IN_BRACKETS.sub("", head))]

@@ -37,13 +37,13 @@ POWER_OF_TEN = re.compile(
 
 
 def numbers(text: str) -> list[Fraction]:
-    """All numbers of a plain text, in order."""
+    """Return all numbers of a `plain` text, in order."""
     values = (value(match) for match in NUMBER.finditer(text))
     return [number for number in values if number is not None]
 
 
 def value(match: re.Match[str]) -> Fraction | None:
-    """The value of a match of NUMBER; None for what is no number after all: a division by zero, or endless digits."""
+    """Return the value of a match of NUMBER; None for a division by zero, or endless digits."""
     if len(match[0]) > LONGEST:
         return None
     whole, numerator, denominator, decimal = (
@@ -60,7 +60,7 @@ def value(match: re.Match[str]) -> Fraction | None:
 
 
 def plain(text: str) -> str:
-    r"""Without what LaTeX writes within numbers; \frac{1}{2} and ½ as 1/2, 5 \times 10^3 and 5·10³ as 5e3."""
+    r"""Remove what LaTeX writes within numbers; write \frac{1}{2} and ½ as 1/2, 5 \times 10^3 and 5·10³ as 5e3."""
     for spacing, replacement in ((r"\,", ""), (r"\!", ""), ("{,}", ",")):
         text = text.replace(spacing, replacement)
     text = SPACE.sub(" ", DELIMITER.sub("", text))

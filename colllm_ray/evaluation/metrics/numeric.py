@@ -57,7 +57,7 @@ def _reference_number(reference: object) -> Fraction:
 
 
 def _said(answer: str) -> Fraction | None:
-    """The number that is told from all others by what stands around it."""
+    """Return the number that the text itself calls its result; None for a text that does not."""
     boxed = boxed_answer(answer)
     if boxed is not None and (number := _result(plain(boxed))) is not None:
         return number

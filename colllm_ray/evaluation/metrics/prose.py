@@ -28,9 +28,9 @@ CONJUNCTION = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
 
 
 def items_of_prose(text: str, known: Set[str]) -> list[str]:
-    """The items between semicolons, or else between commas, the last two of which "and" may part.
+    """Return the items between semicolons, or else between commas; "and" may part the last two.
 
-    Known items, by their normal texts, stay whole. What introduces the first item is left out.
+    Items whose normal texts are `known` stay whole. The introduction of the first item is removed.
     """
     text = text.rstrip(" ,;")
     items = _parted(text, known)
@@ -56,13 +56,13 @@ def _parted(text: str, known: Set[str]) -> list[str]:
     items = []
     for group in groups:
         each = [text[start:end] for start, end in group]
-        # What parts no items of this list does so where all that it parts is known.
+        # "one and two and three": the first "and" parts only where known items lie on both sides.
         items += each if all(_is_known(item, known) for item in each) else [text[group[0][0] : group[-1][1]]]
     return [item.strip() for item in items if item.strip()]
 
 
 def _parting(cuts: Sequence[re.Match[str]]) -> set[re.Match[str]]:
-    """The cuts of the one kind that parts this list, and the last "and" where it parts the last two items."""
+    """Return the cuts of the one kind that parts this list, and the "and" between its last two items."""
     kinds = ([cut for cut in cuts if cut[kind]] for kind in ("semicolon", "comma", "tight_comma"))
     parting = next(filter(None, kinds), [])
     last = next((cut for cut in reversed(cuts) if cut["word"]), None)
@@ -73,7 +73,7 @@ def _parting(cuts: Sequence[re.Match[str]]) -> set[re.Match[str]]:
 
 
 def _outside_known(text: str, cuts: Sequence[re.Match[str]], known: Set[str]) -> list[re.Match[str]]:
-    """The cuts that lie in no known item, of which the longest count."""
+    """Return the cuts that lie in no known item; of several that begin at one place, the longest counts."""
     pieces, longest = _pieces(text, cuts), max(map(len, known), default=0)
     outside: list[re.Match[str]] = []
     i = 0
@@ -91,7 +91,7 @@ def _outside_known(text: str, cuts: Sequence[re.Match[str]], known: Set[str]) ->
 
 
 def _pieces(text: str, cuts: Sequence[re.Match[str]]) -> list[tuple[int, int]]:
-    """Where what lies between cuts starts and ends."""
+    """Return start and end of each text between cuts."""
     return list(zip([0, *(cut.end() for cut in cuts)], [*(cut.start() for cut in cuts), len(text)], strict=True))
 
 

@@ -20,13 +20,13 @@ ENDS = re.compile(r"\n|\.(?=[\s*]|$)")  # a point within a number ends nothing
 
 
 def stated_answer(text: str) -> str | None:
-    """The rest of the sentence behind the last "the answer is" or "Answer:"; None for a text that says neither."""
+    """Return the rest of the sentence behind the last "the answer is" or "Answer:"; None for a text without."""
     ends = [mark.end() for pattern in (SAYS, LABEL) for mark in pattern.finditer(text)]
     return ENDS.split(text[max(ends) :], maxsplit=1)[0].strip("* \t") if ends else None
 
 
 def boxed_answer(text: str) -> str | None:
-    """What stands in the last box that is closed; None for a text without."""
+    """Return the content of the last box that is closed; None for a text without."""
     found: list[tuple[int, str]] = []
     opened: list[re.Match[str]] = []
     for mark in BOX_OR_BRACE.finditer(text):
