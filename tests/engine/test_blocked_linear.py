@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from colllm_ray.engine import blocked_linear
-from colllm_ray.engine.blocked_linear import MIN_WEIGHTS, SUPPORTED, BlockedLinear, block_linear_layers
+from colllm_ray.engine.blocked_linear import (
+    MIN_WEIGHTS,
+    SUPPORTED,
+    BlockedLinear,
+    block_linear_layers,
+    measured_choice,
+)
 from colllm_ray.engine.engine import Engine
+from colllm_ray.engine.kernel_choice import ROWS, KernelChoice
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Extend, Extended
 from tests.conftest import CONTEXT
@@ -36,7 +45,19 @@ def test_rows_may_lie_apart_in_memory() -> None:
         torch.testing.assert_close(BlockedLinear(plain)(x), plain(x))
 
 
-def test_large_float32_layers_are_blocked() -> None:
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 8, 9])
+@torch.inference_mode()
+def test_a_layer_computes_the_same_in_whatever_way(rows: int) -> None:
+    torch.manual_seed(0)
+    plain = nn.Linear(96, 40)
+    layer = BlockedLinear(plain, KernelChoice(plain=frozenset({1, 8}), padding={2: 4, 3: 4}))
+    x = torch.randn(2, rows, 96)
+    torch.testing.assert_close(layer(x), plain(x))
+
+
+def test_large_float32_layers_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers: KernelChoice())
+
     def with_weights(count: int, dtype: torch.dtype = torch.float32) -> nn.Module:
         return nn.Sequential(nn.Linear(256, count // 256, dtype=dtype))
 
@@ -47,8 +68,28 @@ def test_large_float32_layers_are_blocked() -> None:
     assert (blocked(large), blocked(small), blocked(half)) == ({"0"}, set(), set())
 
 
+def test_a_layer_that_is_slower_in_any_other_way_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers: KernelChoice(plain=frozenset(ROWS)))
+    model = nn.Sequential(nn.Linear(512, 512))
+    block_linear_layers(model)
+    assert blocked(model) == set()
+
+
+def test_layers_are_measured_by_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    def choose(layers: Sequence[nn.Linear]) -> KernelChoice:
+        shapes.append({tuple(layer.weight.shape) for layer in layers})
+        return measured_choice(layers)
+
+    monkeypatch.setattr(blocked_linear, "measured_choice", choose)
+    block_linear_layers(nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 256), nn.Linear(512, 512)))
+    assert shapes == [{(512, 512)}, {(256, 512)}]
+
+
 def test_a_tied_embedding_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocked_linear, "MIN_WEIGHTS", 0)
+    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers: KernelChoice())
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
