@@ -1,35 +1,22 @@
-"""What large requests cost those who stream beside them, and how streams that are hung up are counted."""
+"""What large requests cost those who stream beside them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import ray
-
 from benchmarks.events import stream
-from benchmarks.plots import bar_chart
-from benchmarks.report import Report, Row, arguments, finish
-from colllm_ray.deferral.trained import TrainedCollaboration
-from colllm_ray.lab.collaboration import trained_lab
-from colllm_ray.ray_session import ray_session
-from colllm_ray.serving.application import serving_http
+from benchmarks.report import Row
 
 SIZE = 4 * 2**20 - 2**10  # bytes of a body, just below what a server takes by default
-PORT = 8437
 STREAMS = 16
 TOKENS = 200  # of a stream, which goes on behind its end
-SMOKE = ("empty turns", "words", "unknown fields")  # kinds of bodies
-HANGUPS = 300
-POLL_S = 0.1
+SMOKE = ("empty turns", "words", "unknown fields")  # a few of the kinds below
 CHAT, TEXT, TOKENIZE = "/v1/chat/completions", "/v1/completions", "/tokenize"
 TURN = '{"role":"user","content":""}'
 USER = f'"messages":[{TURN}]'
-LINES = 7  # of a stream, after which its client hangs up
 
 Body = tuple[str, bytes, str]  # path, content, and the `param` of its refusal
 
@@ -101,29 +88,6 @@ async def measured(
     return rows, max(0.0, *(float(row["beside_ms"]) - alone for row in rows[:-1]))
 
 
-async def hangups_as_5xx(url: str, application: str, count: int = HANGUPS, at_once: int = 8) -> int:
-    """How many of so many streams, hung up by their clients after a few lines, are errors of the server in its log."""
-    before = len(_logged(application))
-    numbers = iter(range(count))
-
-    async def client() -> None:
-        for number in numbers:
-            await stream(url, CHAT, _asked(number, TOKENS), LINES)
-
-    await asyncio.gather(*(client() for _ in range(at_once)))
-    while len(logged := _logged(application)) < before + count:
-        await asyncio.sleep(POLL_S)
-    return sum(status >= 500 for status in logged[before:])
-
-
-def _logged(application: str) -> list[int]:
-    """The statuses of all requests for answers, as the ingress replicas of this Ray's session have logged them."""
-    logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs" / "serve"
-    lines = [line for file in sorted(logs.glob(f"*{application}_Ingress*")) for line in file.read_text().splitlines()]
-    told = [json.loads(line) for line in lines if '"endpoint"' in line]
-    return [one["status"] for one in sorted(told, key=lambda one: one["asctime"]) if one["endpoint"] in (CHAT, TEXT)]
-
-
 async def _beside(url: str, tokens: int, path: str, contents: Sequence[bytes]) -> tuple[float, list[int]]:
     """The longest silence of streams while these bodies are sent, and the statuses of their answers."""
     streams = asyncio.create_task(_longest_silence_ms(url, tokens))
@@ -157,26 +121,3 @@ async def _status(url: str, path: str, content: bytes) -> int:
     finally:
         writer.close()
     return status
-
-
-def _chart(path: Path, report: Report) -> None:
-    bars = {str(row["body"]): float(row["beside_ms"]) for row in report.rows if "beside_ms" in row}
-    bar_chart(path, bars, "ms", "Longest silence of 16 streams beside bodies of 4 MB")
-
-
-def main() -> None:
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--smoke", action="store_true", help="all code, few numbers: under 30 s")
-    options = parser.parse_args()
-    few = options.smoke or options.quick
-    trained = TrainedCollaboration.load(trained_lab(None))
-    name = trained.collaboration.name
-    with ray_session(None, trained.collaboration), serving_http(trained, "127.0.0.1", PORT) as url:
-        rows, stall_ms = asyncio.run(measured(url, SMOKE, 1, 40) if few else measured(url))
-        failed = asyncio.run(hangups_as_5xx(url, name, 16 if few else HANGUPS))
-    headline = {"ingress_stall_ms": round(stall_ms, 1), "hangups_as_5xx": failed}
-    finish(options, Report("ingress_stall", rows, headline), _chart)
-
-
-if __name__ == "__main__":
-    main()
