@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -15,6 +16,7 @@ import httpx
 import pytest
 import ray
 
+from benchmarks.ingress_stall import FEW, stalls
 from tests.commands import wait_until
 
 QUESTION = [{"role": "user", "content": "What is a^3 * a^2 if a = 5?"}]
@@ -48,7 +50,7 @@ def hang_up(url: str, request_id: str) -> None:
 
 def give_up(url: str, request_id: str) -> None:
     headers = {"x-request-id": request_id}
-    many = {**LONG, "n": 64, "temperature": 1.0}
+    many = {**LONG, "n": 16, "temperature": 1.0}  # fewer than may wait: none is refused
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/chat/completions", json=many, headers=headers, timeout=httpx.Timeout(60, read=0.3))
 
@@ -108,3 +110,10 @@ def test_a_request_keeps_its_id_or_is_given_one(url: str) -> None:
 def test_head_asks_for_health(url: str) -> None:
     response = httpx.head(f"{url}/health", timeout=60)
     assert (response.status_code, response.content) == (200, b"")
+
+
+def test_streams_go_on_beside_large_requests(url: str) -> None:
+    """How well is for the benchmark to say."""
+    rows, stall_ms = asyncio.run(stalls(url, FEW, times=1, tokens=20))
+    assert [(row["body"], row.get("status")) for row in rows] == [*((kind, 400) for kind in SMOKE), ("none", None)]
+    assert stall_ms >= 0
