@@ -89,8 +89,9 @@ def test_an_adapter_is_trained_and_comes_with_the_collaboration(
 
 
 def test_what_the_user_has_to_change_is_told_at_once(tiny: Collaboration, tiny_run: Path) -> None:
+    """Here what only a worker finds."""
     collaboration = learning(
-        tiny, mode="lora", objective="finetune", base={"lora": {"targets": ["nothing"]}}, workers=1
+        tiny, mode="full", objective="finetune", base={"deepspeed": {"zero_optimization": {"stage": 9}}}, workers=1
     )
-    with pytest.raises(ColllmError, match=r"training.base.lora: does not fit .*nothing"):
+    with pytest.raises(ColllmError, match=r"training.base.deepspeed: DeepSpeed refuses it"):
         train(collaboration, tiny_run)
