@@ -148,8 +148,11 @@ def test_the_log_prob_of_a_greedy_token_is_the_first_of_the_likeliest(chat: Call
     for token, traced in zip(choice["logprobs"]["content"], choice["colllm"]["trace"], strict=True):
         assert token["logprob"] == token["top_logprobs"][0]["logprob"] == traced["logprob"]
         assert token["token"] == token["top_logprobs"][0]["token"]
-        assert bytes(token["bytes"]).decode() == token["token"]
         assert len(token["top_logprobs"]) == 3
+    *said, end = choice["logprobs"]["content"]
+    assert "".join(token["token"] for token in said) == choice["message"]["content"]
+    assert b"".join(bytes(token["bytes"]) for token in said).decode() == choice["message"]["content"]
+    assert (end["token"], end["bytes"]) == ("<|end|>", [])
     assert chat()["choices"][0]["logprobs"] is None
     assert chat(logprobs=True)["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
 

@@ -63,7 +63,7 @@ def application_of(base_url: str, error: str | None) -> serve.Application:
         async def __call__(self, _: object) -> str:
             return "there"
 
-    with_no_cpus = serve.deployment(ray_actor_options={"num_cpus": 0})
+    with_no_cpus = serve.deployment(ray_actor_options={"num_cpus": 0}, max_constructor_retry_count=1)
     return with_no_cpus(Ahead).bind(with_no_cpus(Behind).bind())
 
 
