@@ -6,8 +6,11 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from ray._private import worker
 
 ABOUT_CONSTRUCTORS = b"has constructor arguments in the object store and max_restarts > 0"
 
@@ -38,10 +41,28 @@ LEFT_OUT: dict[str, logging.Filter] = {
 }
 
 
+# Of a task that waits at an actor, such as Serve's controller, when the actor is stopped on purpose.
+STOPPED_ON_PURPOSE = ("There are infinite retries remaining", "it was killed by `ray.kill`")
+
+
 def leave_out_alarms() -> None:
-    """For the loggers of this process; may be called again."""
+    """For the loggers of this process, and what raylets tell it; may be called again."""
     for name, each in LEFT_OUT.items():
         logging.getLogger(name).addFilter(each)  # one that is there already is not added again
+    if not isinstance(worker.print_to_stdstream, _Printing):
+        worker.print_to_stdstream = _Printing(worker.print_to_stdstream)
+
+
+class _Printing:
+    """Prints what raylets tell, in the place of Ray's own function, but for actors that were stopped on purpose."""
+
+    def __init__(self, printing: Callable[..., None]) -> None:
+        self._print = printing
+
+    def __call__(self, data: dict[str, Any], ignore_prefix: bool) -> None:
+        lines = [line for line in data["lines"] if not all(saying in line for saying in STOPPED_ON_PURPOSE)]
+        if lines:
+            self._print({**data, "lines": lines}, ignore_prefix)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from colllm_ray.lab.corpus import noise_words, passages, rows_in_every_form, row
 from colllm_ray.lab.language_model_training import (
     example_of_passage,
     examples_of_rows,
+    save_language_model,
     shuffled_forever,
     train_language_model,
 )
@@ -147,7 +148,7 @@ def _train_member(recipe: Recipe, name: str, out: Path) -> None:
         corruption=recipe.base_corruption if is_base else 0.0,
         on_step=report,
     )
-    model.half().save_pretrained(out / name)  # float16 halves what ships
+    save_language_model(model.half(), out / name)  # float16 halves what ships
 
 
 def _training_texts(

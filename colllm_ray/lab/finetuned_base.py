@@ -13,7 +13,7 @@ from colllm_ray.data.tokenizer import load_tokenizer, vocabulary_size
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.weights import shared_context
 from colllm_ray.evaluation.compared import guest
-from colllm_ray.lab.language_model_training import shuffled_forever, train_language_model
+from colllm_ray.lab.language_model_training import save_language_model, shuffled_forever, train_language_model
 from colllm_ray.progress import progress_bars
 from colllm_ray.storage import give_usual_modes
 
@@ -41,7 +41,7 @@ def finetuned_base(collaboration: Collaboration, folder: Path, steps: int = STEP
             pad_id=tokenizer.pad_token_id,
             on_step=lambda step, loss: progress.update(bar, completed=step + 1, note=f"loss {loss:.4f}"),
         )
-    model.model.save_pretrained(folder)
+    save_language_model(model.model, folder)
     tokenizer.save_pretrained(folder)
     give_usual_modes(folder)
     return guest(collaboration, NAME, folder)

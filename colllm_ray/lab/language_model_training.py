@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -93,3 +95,10 @@ def train_language_model(
         schedule.step()
         on_step(step, loss.item())
     model.eval()
+
+
+def save_language_model(model: PreTrainedModel, folder: Path) -> None:
+    """Writes configuration and weights."""
+    if model.device.type == "cpu":  # it imports DeepSpeed, which warns where it finds nothing better and nobody says so
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    model.save_pretrained(folder)
