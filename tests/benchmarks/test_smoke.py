@@ -16,9 +16,10 @@ from colllm_ray.serving.application import serving_http
 from tests.commands import DEADLINE_S, free_port
 
 OF_RESULTS = {"check", "fold"}  # which measure nothing
+ELSEWHERE = {"chaos"}  # tests/clusters/test_chaos.py runs its quick form, which has all of the smoke's code
 COMMANDS = {file.stem for file in (ROOT / "benchmarks").glob("*.py") if "def main(" in file.read_text()}
-BENCHMARKS = sorted(COMMANDS - OF_RESULTS)
-ON_A_CLUSTER = {"autoscale", "chaos"}  # of their own, which must be there before Ray is imported
+BENCHMARKS = sorted(COMMANDS - OF_RESULTS - ELSEWHERE)
+ON_A_CLUSTER = {"autoscale"}  # of its own, which must be there before Ray is imported
 
 
 @pytest.fixture(scope="module")
