@@ -33,6 +33,7 @@ OWN_PORTS = (
     "metrics-export-port",
     "ray-client-server-port",
 )
+GAVE_UP = "timed out during startup"  # what it says after 30 s, which are short on a crowded machine
 START_S = 120.0
 OBJECT_STORE = 150 * 2**20  # bytes: nothing large goes through it
 NODE = "colllm.node"  # a label of each node: its name
@@ -125,12 +126,13 @@ class LocalCluster:
     def start(self, *names: str) -> None:
         """Starts nodes one after the other (at the same time they get in each other's way). Raises ColllmError."""
         for name in names:
-            log = self._launch(name)
-            self._save()
-            deadline = time.monotonic() + START_S
-            while STARTED not in log.read_text():
-                if time.monotonic() > deadline or self._process(name) is None:
-                    raise ColllmError(f"node {name} has not started:\n{log.read_text()[-2000:]}")
+            log, deadline = self._launch(name), time.monotonic() + START_S
+            while STARTED not in (said := log.read_text()):
+                ended, is_late = self._process(name) is None, time.monotonic() > deadline
+                if ended and GAVE_UP in said and not is_late:
+                    log = self._launch(name)
+                elif ended or is_late:
+                    raise ColllmError(f"node {name} has not started:\n{said[-2000:]}")
                 time.sleep(0.1)
 
     def raylet(self, name: str) -> psutil.Process | None:
@@ -198,6 +200,7 @@ class LocalCluster:
                 start_new_session=True,
             )
         self._started[name] = process.pid, psutil.Process(process.pid).create_time()
+        self._save()
         return log
 
     def _end(self, name: str) -> None:
