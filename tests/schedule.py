@@ -14,7 +14,7 @@ ROWS = (
         "tests/lab/test_demo.py",
         *(
             f"tests/serving/test_{name}.py"
-            for name in "api clients cold_expert http ingress limits metrics page port schema starting".split()
+            for name in "api clients cold_expert http ingress limits metrics page port schema starting texts".split()
         ),
         "tests/test_cli.py",
     ),
