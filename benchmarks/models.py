@@ -12,6 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from colllm_ray.lab.language_model_training import save_language_model
 from colllm_ray.lab.tokenizer import train_tokenizer
 
 Size = Literal["2M", "30M", "170M"]
@@ -52,7 +53,7 @@ def write_model(folder: Path, size: Size, seed: int) -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        LlamaForCausalLM(config).save_pretrained(unfinished)
+        save_language_model(LlamaForCausalLM(config), unfinished)
     tokenizer.save_pretrained(unfinished)
     return unfinished.rename(out)
 

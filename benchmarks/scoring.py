@@ -34,6 +34,7 @@ from benchmarks.session import some_ray
 from colllm_ray.config import Collaboration, ModelConfig
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.text import Text, batches_by_length, padded
+from colllm_ray.lab.language_model_training import save_language_model
 from colllm_ray.lab.tokenizer import train_tokenizer
 from colllm_ray.scoring.score import score
 from colllm_ray.scoring.score_folder import ScoreFolder
@@ -127,7 +128,7 @@ def _write_collaboration(folder: Path, rows: Sequence[dict[str, str]]) -> Collab
         config = LlamaConfig(
             **SHAPE, vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, tie_word_embeddings=True
         )
-        LlamaForCausalLM(config).save_pretrained(folder / name)
+        save_language_model(LlamaForCausalLM(config), folder / name)
         tokenizer.save_pretrained(folder / name)
     for split, part in (("train", rows), ("validation", rows[:VALIDATION_ROWS])):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
@@ -168,8 +169,9 @@ def _side_by_side(
 
 
 def _bare(config: ModelConfig, shards: Sequence[Sequence[Text]], budget: int) -> tuple[int, float]:
-    """The batches that scoring makes; logits of the target tokens, and nothing done with them."""
+    """The batches that scoring makes, on its linear layers; logits of the target tokens, and nothing done with them."""
     model, batches = _prepared(config, shards, budget)
+    model.block_linear_layers()
     begin = perf_counter()
     for ids, wanted in batches:
         model.forward(ids, wanted.flatten().nonzero()[:, 0])

@@ -34,7 +34,7 @@ OWN_PORTS = (
     "ray-client-server-port",
 )
 GAVE_UP = "timed out during startup"  # what it says after 30 s, which are short on a crowded machine
-START_S = 120.0
+START_S = 300.0
 OBJECT_STORE = 150 * 2**20  # bytes: nothing large goes through it
 NODE = "colllm.node"  # a label of each node: its name
 STATE, TOKEN = "cluster.json", "token"
