@@ -7,11 +7,16 @@ import sys
 
 import pytest
 
-LOADS_MODELS = ("transformers.modeling_utils", "transformers.core_model_loading", "peft", "deepspeed", "ray.data")
+LOADS_MODELS = ("transformers.modeling_utils", "transformers.core_model_loading", "peft", "deepspeed")
 
 
 @pytest.mark.parametrize(
-    ("module", "spared"), [("colllm_ray.serving.ingress", LOADS_MODELS), ("colllm_ray.cli", ("torch", "ray"))]
+    ("module", "spared"),
+    [
+        ("colllm_ray.cli", ("torch", "ray")),
+        ("colllm_ray.serving.ingress", (*LOADS_MODELS, "ray.data")),
+        ("colllm_ray.training.train", LOADS_MODELS),  # by its workers too
+    ],
 )
 def test_what_does_without_a_library_does_not_import_it(module: str, spared: tuple[str, ...]) -> None:
     code = f"import sys, {module}; print(*sys.modules, sep='\\n')"

@@ -49,7 +49,7 @@ class TextStream:
             run -= 1
         self._run += self._window[run:]
         self._run_of_prompt = len(self._run)
-        self._known = len(_sure(_decode(self._window[:run], self._tokenizer)))  # characters of the window
+        self._known = len(self._sure(self._window[:run], _decode(self._window[:run], self._tokenizer)))  # characters
 
     def add(self, token: int) -> list[str]:
         """Take a token in; return the pieces, in order, of those whose text is known now."""
@@ -61,7 +61,7 @@ class TextStream:
             return []
         self._end_run(self._window[:-1])
         text = _decode(self._window, self._tokenizer)
-        sure = _sure(text)
+        sure = self._sure(self._window, text)
         piece, self._known = sure[self._known :], len(sure)
         self._shorten()
         if sure == text:
@@ -113,6 +113,11 @@ class TextStream:
         self._open = len(self._pieces) - 1
         self._run, self._run_of_prompt, self._known = [], 0, len(text)
 
+    def _sure(self, ids: Sequence[int], text: str) -> str:
+        """The text of these tokens without the part of a character at its end, which other tokens may complete."""
+        is_cut = text.endswith(REPLACEMENT) and self._vocabulary.end_in_a_part(ids)
+        return text.removesuffix(REPLACEMENT) if is_cut else text
+
     def _shorten(self) -> None:
         if len(self._window) > 4 * CONTEXT:
             before = len(_decode(self._window, self._tokenizer)) - self._known
@@ -135,11 +140,6 @@ class TextStream:
 
 def _decode(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-def _sure(text: str) -> str:
-    """The text without the part of a character at its end, which other tokens may complete."""
-    return text.removesuffix(REPLACEMENT)
 
 
 def _characters(data: Sequence[bytes], is_over: bool) -> list[str]:

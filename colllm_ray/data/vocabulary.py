@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
+
+LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 
 class Vocabulary:
@@ -48,6 +52,20 @@ class Vocabulary:
             if all(letter in self._letters for letter in name):
                 return bytes(self._letters[letter] for letter in name)
         return text.encode()
+
+    def end_in_a_part(self, ids: Sequence[int]) -> bool:
+        """Whether the bytes of these tokens, none of which is special or `is_byte`, end in a part of a character."""
+        if not self._letters:  # tokens are characters
+            return False
+        end = b""
+        for token in reversed(ids):
+            end = self.data(token, self._tokenizer.id_to_token(token) or "") + end
+            if len(end) >= LONGEST_CHARACTER:
+                break
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.decode(end)
+        waiting, _ = decoder.getstate()
+        return bool(waiting)
 
 
 _VOCABULARIES: WeakKeyDictionary[PreTrainedTokenizerBase, Vocabulary] = WeakKeyDictionary()

@@ -14,6 +14,7 @@ from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.messages import Sampling
 from colllm_ray.engine.weights import declared_end_tokens, weights_revision
 from colllm_ray.errors import ColllmError
+from colllm_ray.models.members import check_members
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,6 @@ class TeamSpec:
         heads: Mapping[str, DeferralHead] | None = None,
     ) -> TeamSpec:
         """Raises ColllmError where a model cannot be a member, or the base is not the head's any more."""
-        from colllm_ray.models.members import check_members  # seconds, which an ingress is spared
-
         everyone = trained.collaboration.with_guests(guests)
         shared = check_members(everyone)
         base = trained.collaboration.base

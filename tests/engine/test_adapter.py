@@ -15,7 +15,7 @@ from colllm_ray.config import ModelConfig
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.weights import weights_revision
 from colllm_ray.errors import ColllmError
-from colllm_ray.models.members import check_member
+from colllm_ray.models.member import check_member
 from colllm_ray.storage import location
 from tests.models.folders import write_model
 

@@ -27,7 +27,8 @@ from colllm_ray.deferral.head import DeferralHead
 from colllm_ray.deferral.trained import TrainedCollaboration
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.errors import ColllmError
-from colllm_ray.models.members import check_member, check_members
+from colllm_ray.models.member import check_member
+from colllm_ray.models.members import check_members
 from colllm_ray.scoring.score import score
 from colllm_ray.serving.placement.plan import planned
 from colllm_ray.storage import location
