@@ -21,7 +21,7 @@ from colllm_ray.engine.kernel_choice import ROWS, KernelChoice, measured
 SUPPORTED = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 MIN_WEIGHTS = 2**17  # smaller layers stay in the cache, and the call itself is what they cost
 FEW_ROWS = 8  # what the weights are arranged for; more rows work as well
-OUT_OF_CACHE = 2**24  # weights, 64 MiB: so many are measured, as far as the model has them
+OUT_OF_CACHE = 2**24  # weights, 64 MiB: so many are read from one use of a layer to the next, if the model has them
 
 
 class BlockedLinear(nn.Module):
@@ -72,17 +72,19 @@ def block_linear_layers(model: nn.Module) -> None:
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear) and _may_gain(layer):
             by_shape[layer.out_features, layer.in_features].append(name)
+    weights = sum(weight.numel() for weight in model.parameters())
     for names in by_shape.values():
-        choice = measured_choice([_linear(model, name) for name in names])
+        choice = measured_choice([_linear(model, name) for name in names], weights)
         for name in names if not choice.is_all_plain else ():  # names: each layer frees its weights
             model.set_submodule(name, BlockedLinear(_linear(model, name), choice))
 
 
 @torch.inference_mode()
-def measured_choice(layers: Sequence[nn.Linear]) -> KernelChoice:
-    """What is fastest for layers of one shape, as far as this process can tell now."""
+def measured_choice(layers: Sequence[nn.Linear], weights: int) -> KernelChoice:
+    """What is fastest for layers of one shape, in a model of so many weights, as far as this process can tell now."""
     size = layers[0].weight.numel()
     some = layers[: 1 + OUT_OF_CACHE // size]
+    others = torch.ones(max(0, min(weights, OUT_OF_CACHE) - len(some) * size))
     both = [(layer.weight, reordered(layer.weight)) for layer in some]
     rows = {count: torch.randn(count, layers[0].in_features) for count in ROWS}
 
@@ -94,7 +96,7 @@ def measured_choice(layers: Sequence[nn.Linear]) -> KernelChoice:
         for _, weight in both:
             blocked_linear(pad(rows[count], (0, 0, 0, to - count)), weight, None)
 
-    return measured(plain, blocked)
+    return measured(plain, blocked, between=others.sum)
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

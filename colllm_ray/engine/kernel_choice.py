@@ -48,16 +48,23 @@ def fastest(plain: Mapping[int, float], blocked: Mapping[tuple[int, int], float]
     return KernelChoice(frozenset(ROWS if slower and gain < WORTH_A_COPY else slower), padding)
 
 
-def measured(plain: Callable[[int], object], blocked: Callable[[int, int], object]) -> KernelChoice:
-    """The choice by the least time of each way, all in turns; arguments as the keys of `fastest`."""
+def measured(
+    plain: Callable[[int], object], blocked: Callable[[int, int], object], between: Callable[[], object]
+) -> KernelChoice:
+    """The choice by the least time of each way, all in turns; arguments as the keys of `fastest`.
+
+    `between` is called before each, as the rest of the model runs before its layers do.
+    """
     pads = [(rows, rows) for rows in ROWS] + [(rows, MIN_ROWS) for rows in ROWS if rows < MIN_ROWS]
     of_plain, of_blocked = dict.fromkeys(ROWS, math.inf), dict.fromkeys(pads, math.inf)
     for _ in range(REPEATS):
         for rows in ROWS:
+            between()
             begin = perf_counter()
             plain(rows)
             of_plain[rows] = min(of_plain[rows], perf_counter() - begin)
         for rows, to in pads:
+            between()
             begin = perf_counter()
             blocked(rows, to)
             of_blocked[rows, to] = min(of_blocked[rows, to], perf_counter() - begin)

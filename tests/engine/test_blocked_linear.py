@@ -56,7 +56,7 @@ def test_a_layer_computes_the_same_in_whatever_way(rows: int) -> None:
 
 
 def test_large_float32_layers_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers: KernelChoice())
+    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers, _weights: KernelChoice())
 
     def with_weights(count: int, dtype: torch.dtype = torch.float32) -> nn.Module:
         return nn.Sequential(nn.Linear(256, count // 256, dtype=dtype))
@@ -69,7 +69,9 @@ def test_large_float32_layers_are_blocked(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_layer_that_is_slower_in_any_other_way_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers: KernelChoice(plain=frozenset(ROWS)))
+    monkeypatch.setattr(
+        blocked_linear, "measured_choice", lambda _layers, _weights: KernelChoice(plain=frozenset(ROWS))
+    )
     model = nn.Sequential(nn.Linear(512, 512))
     block_linear_layers(model)
     assert blocked(model) == set()
@@ -78,18 +80,21 @@ def test_a_layer_that_is_slower_in_any_other_way_stays_as_it_is(monkeypatch: pyt
 def test_layers_are_measured_by_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
 
-    def choose(layers: Sequence[nn.Linear]) -> KernelChoice:
+    def choose(layers: Sequence[nn.Linear], weights: int) -> KernelChoice:
         shapes.append({tuple(layer.weight.shape) for layer in layers})
-        return measured_choice(layers)
+        assert weights == all_weights
+        return measured_choice(layers, weights)
 
     monkeypatch.setattr(blocked_linear, "measured_choice", choose)
-    block_linear_layers(nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 256), nn.Linear(512, 512)))
+    model = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 256), nn.Linear(512, 512))
+    all_weights = sum(weight.numel() for weight in model.parameters())
+    block_linear_layers(model)
     assert shapes == [{(512, 512)}, {(256, 512)}]
 
 
 def test_a_tied_embedding_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocked_linear, "MIN_WEIGHTS", 0)
-    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers: KernelChoice())
+    monkeypatch.setattr(blocked_linear, "measured_choice", lambda _layers, _weights: KernelChoice())
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from colllm_ray.engine.kernel_choice import ROWS, KernelChoice, fastest
+import pytest
+
+from colllm_ray.engine import kernel_choice
+from colllm_ray.engine.kernel_choice import ROWS, KernelChoice, fastest, measured
 
 PLAIN = dict.fromkeys(ROWS, 1.0)
 AS_THEY_ARE = {(rows, rows): 0.5 for rows in ROWS}
@@ -29,3 +32,21 @@ def test_weights_are_held_in_two_orders_only_where_both_are_worth_it() -> None:
     same = dict.fromkeys(AS_THEY_ARE | PADDED, 0.95)
     assert fastest(PLAIN | {1: 0.3}, same).is_all_plain
     assert not fastest(PLAIN, same).is_all_plain
+
+
+def test_no_way_finds_its_weights_where_the_one_before_left_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN's ways follow each other: not only the first of them is to read its weights from memory."""
+    now, in_cache = 0.0, ""
+    monkeypatch.setattr(kernel_choice, "perf_counter", lambda: now)
+
+    def run(weights: str, seconds: float) -> None:
+        nonlocal now, in_cache
+        now += seconds if in_cache == weights else 4 * seconds
+        in_cache = weights
+
+    choice = measured(
+        plain=lambda _: run("plain", 2.0),
+        blocked=lambda _, __: run("blocked", 1.0),
+        between=lambda: run("others", 10.0),
+    )
+    assert choice == KernelChoice()
