@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 ROWS = (1, 2, 3, 4, 8, 16)  # that are measured; what is between two of them goes the way of the lower one
@@ -51,21 +52,23 @@ def fastest(plain: Mapping[int, float], blocked: Mapping[tuple[int, int], float]
 def measured(
     plain: Callable[[int], object], blocked: Callable[[int, int], object], between: Callable[[], object]
 ) -> KernelChoice:
-    """The choice by the least time of each way, all in turns; arguments as the keys of `fastest`.
+    """The choice by the least time of each way; arguments as the keys of `fastest`.
 
-    `between` is called before each, as the rest of the model runs before its layers do.
+    The two orders of the weights take turns, and `between` comes after each, as the rest of a model comes between two
+    uses of a layer: every way reads its weights from where they are in an answer, whichever was measured before it.
     """
     pads = [(rows, rows) for rows in ROWS] + [(rows, MIN_ROWS) for rows in ROWS if rows < MIN_ROWS]
     of_plain, of_blocked = dict.fromkeys(ROWS, math.inf), dict.fromkeys(pads, math.inf)
     for _ in range(REPEATS):
-        for rows in ROWS:
-            between()
-            begin = perf_counter()
-            plain(rows)
-            of_plain[rows] = min(of_plain[rows], perf_counter() - begin)
         for rows, to in pads:
+            of_plain[rows] = min(of_plain[rows], _seconds(partial(plain, rows)))
             between()
-            begin = perf_counter()
-            blocked(rows, to)
-            of_blocked[rows, to] = min(of_blocked[rows, to], perf_counter() - begin)
+            of_blocked[rows, to] = min(of_blocked[rows, to], _seconds(partial(blocked, rows, to)))
+            between()
     return fastest(of_plain, of_blocked)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = perf_counter()
+    work()
+    return perf_counter() - begin
