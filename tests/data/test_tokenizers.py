@@ -108,6 +108,21 @@ def test_a_stop_text_is_found_where_the_text_of_all_tokens_has_it(
         assert told == whole
 
 
+def test_nothing_is_told_behind_a_stop_text() -> None:
+    """The text of one token is known when the next one has begun, which is then behind the stop text."""
+    tokenizer = tokenizer_of_kind("lab")
+    words = vocabulary(tokenizer)
+    cut = [
+        token for token in range(len(tokenizer)) if words.end_in_a_part([token]) and words.data(token, "")[:1] == b" "
+    ]
+    for token in cut:
+        answer = AnswerText(tokenizer, (), [" "])
+        given = [piece for _ in range(2) for piece in answer.add([WrittenToken(token, 0, None, 0.0)])]
+        assert answer.stopped
+        assert given + answer.rest() == []
+    assert cut
+
+
 @of_each_kind
 def test_a_stop_text_cuts_the_bytes_as_well(kind: str) -> None:
     tokenizer = tokenizer_of_kind(kind)

@@ -60,6 +60,8 @@ class AnswerText:
 
     def rest(self) -> list[Piece]:
         """What was held back, once no more tokens come: also a character that the answer was cut in."""
+        if self.stopped:
+            return []
         given = self._told(self._stream.rest())
         given += self._held
         self._held = []
