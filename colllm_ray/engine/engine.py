@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Behind, Choice, Extend, Extended, Failed, Reply
 from colllm_ray.engine.packed import PackedForward, in_step_order
 from colllm_ray.engine.slots import Slot, SlotTable
-from colllm_ray.engine.text import common_prefix
+from colllm_ray.engine.text import NOT_FINITE, common_prefix
 from colllm_ray.errors import ColllmError
 
 
@@ -51,18 +52,18 @@ class Engine:
         self._head = head
         self._slots = SlotTable(sessions, keeps_closed=reuse_prefixes)
         model.prepare_for_steps(context)
-        cache = KVCache(sessions, context, model.device)
+        self._cache = KVCache(sessions, context, model.device)
         self._forward: CapturedForward | PackedForward = (CapturedForward if static_shapes else PackedForward)(
-            model, cache
+            model, self._cache
         )
         try:
-            self._forward([Row(cache.spare, 0, (0,))], [0])  # takes the memory
+            self._forward([Row(self._cache.spare, 0, (0,))], [0])  # takes the memory
         except ColllmError as error:
             raise ColllmError(f"{model.name}: cannot be served: {error}") from error
-        if cache.layers < model.layers:
+        if (others := model.layers - self._cache.layers) > 0:
             raise ColllmError(
-                f"{model.name}: cannot be served: of its {model.layers} layers {model.layers - cache.layers} keep "
-                "something else of a text than keys and values"
+                f"{model.name}: cannot be served: of its {model.layers} layers {others} keep something else of a text "
+                "than keys and values"
             )
 
     @torch.inference_mode()
@@ -125,9 +126,16 @@ class Engine:
         for one in work:
             chosen[one.request.session] = tuple(choices[: one.request.want])
             del choices[: one.request.want]
-        for one in admitted:
-            one.slot.tokens[one.row.start :] = one.row.tokens
-        return {one.request.session: _extended(one.request, chosen.get(one.request.session, ())) for one in admitted}
+        return {one.request.session: self._reply(one, chosen.get(one.request.session, ())) for one in admitted}
+
+    def _reply(self, one: _Admitted, choices: tuple[Choice, ...]) -> Extended | Failed:
+        """What became of a request; where log-probs or scores are not finite, the session ends."""
+        one.slot.tokens[one.row.start :] = one.row.tokens
+        if all(math.isfinite(number) for choice in choices for number in (choice.logprob, *(choice.scores or ()))):
+            return _extended(one.request, choices)
+        self._slots.drop(one.request.session)
+        self._cache.clear(one.slot.index)
+        return _failed(one.request, NOT_FINITE)
 
     def _choices(self, work: Sequence[_Admitted]) -> list[Choice]:
         """What is wanted of each row, one after the other."""

@@ -57,6 +57,12 @@ class KVCache:
         values[slots, :, positions] = value[0].transpose(0, 1)
         return keys, values
 
+    def clear(self, slot: int) -> None:
+        """Makes a slot whose text turned into NaN fit for another: see `_allocate`."""
+        for layer in self._layers.values():
+            for memory in layer:
+                memory[slot] = 0
+
     def _allocate(self, example: Tensor) -> Tensor:
         """Zeros, because what a mask hides still takes part with weight 0, and 0 times NaN is NaN."""
         _, heads, _, width = example.shape

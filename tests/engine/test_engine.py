@@ -15,6 +15,7 @@ from colllm_ray.engine import blocked_linear, captured
 from colllm_ray.engine.engine import Engine
 from colllm_ray.engine.language_model import LanguageModel
 from colllm_ray.engine.messages import Behind, Extend, Extended, Failed, Reply, Sampling
+from colllm_ray.engine.text import NOT_FINITE
 from colllm_ray.errors import ColllmError
 from tests.conftest import ARCHITECTURES, CONTEXT
 
@@ -182,6 +183,33 @@ def test_requests_that_cannot_be_served_fail_alone(language_model: LanguageModel
     assert long == Failed("c", 0, f"{CONTEXT + 1} tokens are more than the engine's context, {CONTEXT}")
     assert isinstance(good, Extended)
     assert engine.session_count == 1
+
+
+@pytest.mark.parametrize("static_shapes", [False, True])
+def test_a_text_that_turns_into_nan_fails_alone_and_leaves_nothing_behind(
+    static_shapes: bool, language_model: LanguageModelOf, plain_model: Callable[[str], PreTrainedModel]
+) -> None:
+    """The next text lies where it lay, beside a longer one: both attend to what is beyond the shorter one's end."""
+    model = language_model("mistral")
+    with torch.no_grad():
+        model.model.get_input_embeddings().weight[17] = torch.nan
+    engine = Engine(model, 2, CONTEXT, static_shapes=static_shapes)
+    broken, good = engine.extend([Extend("a", 0, (5, 6, 7, 17, 8)), Extend("b", 0, (5, 6, 7, 9))])
+    assert broken == Failed("a", 0, NOT_FINITE)
+    assert isinstance(good, Extended)
+    assert engine.session_count == 1
+    engine.extend([Extend("c", 0, (6,))])
+    one, other = engine.extend([Extend("b", 4, (8,)), Extend("c", 1, (9,))])
+    plain = plain_model("mistral")
+    assert_right(plain, (5, 6, 7, 9, 8), 1, one)
+    assert_right(plain, (6, 9), 1, other)
+
+
+def test_scores_that_are_not_finite_are_none(language_model: LanguageModelOf) -> None:
+    model = language_model("llama")
+    head = DeferralHead(model.hidden_size, 1)
+    torch.nn.init.constant_(head.weight, torch.nan)
+    assert Engine(model, 1, CONTEXT, head).extend([Extend("a", 0, (5,))]) == [Failed("a", 0, NOT_FINITE)]
 
 
 def test_two_requests_of_a_session_are_no_step(language_model: LanguageModelOf) -> None:
