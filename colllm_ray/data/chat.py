@@ -8,7 +8,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from colllm_ray.data.chat_template import ChatTemplate, chat_template
+from colllm_ray.data.chat_template import ChatTemplate, chat_template, special_names
 from colllm_ray.data.encoding import AnsweredText, encode, tokenize
 from colllm_ray.data.rows import Message
 from colllm_ray.errors import ColllmError
@@ -27,9 +27,12 @@ def encode_prompt(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBas
     if template is None:
         if len(messages) != 1 or messages[0].role != "user":
             raise ColllmError("the base's tokenizer has no chat template: it takes one user message, nothing else")
-        return encode_text(messages[0].content, tokenizer)
-    prompt = template.render(messages, add_generation_prompt=True)
-    (tokens,) = tokenize([AnsweredText(prompt.text, spelled=prompt.spelled)], tokenizer)
+        content = messages[0].content
+        text = AnsweredText(content, spelled=special_names(content, tokenizer), adds_special_tokens=True)
+    else:
+        prompt = template.render(messages, add_generation_prompt=True)
+        text = AnsweredText(prompt.text, spelled=prompt.spelled)
+    (tokens,) = tokenize([text], tokenizer)
     return tokens.ids
 
 
@@ -47,7 +50,11 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     ends = {int(tokenizer.eos_token_id)}
     if chat_template(tokenizer) is not None:
         turns = [Message(role="user", content="a"), Message(role="assistant", content="b")]
-        (encoded,) = encode([answered_text(turns, tokenizer, "last")], tokenizer)
+        try:
+            answered = answered_text(turns, tokenizer, "last")
+        except ColllmError:  # a template may require what somebody sets up
+            answered = answered_text([Message(role="system", content="c"), *turns], tokenizer, "last")
+        (encoded,) = encode([answered], tokenizer)
         ends.add([token for token, target in zip(encoded.input_ids, encoded.target_mask, strict=True) if target][-1])
     return frozenset(ends)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -69,24 +69,19 @@ class ChatTemplate:
         """Where what the template itself marks as the assistant's begins, turn by turn."""
         if not GENERATION_BLOCK.search(self._source):
             return []
-        in_parts = self._roles_in_parts(messages)
-        _, (spans,) = render_jinja_template(
-            conversations=[_turns(messages, [message.content for message in messages], in_parts)],
-            chat_template=self._source,
-            return_assistant_tokens_mask=True,
-            **self._names,
-        )
+        contents = [message.content for message in messages]
+        turns = _turns(messages, contents, self._roles_in_parts(messages))
+        _, spans = self._computed(turns, return_assistant_tokens_mask=True)
         return [begin for begin, _ in spans]
 
     def _around_turns(self) -> str:
-        """All that is written around what somebody says."""
-        turns = [Message(role="user", content=""), Message(role="assistant", content="")]
+        """All that is written around what somebody says, in any of the conversations that the template takes."""
+        system, user, assistant = (Message(role=role, content="a") for role in ("system", "user", "assistant"))
         written = ""
-        for messages, adds_prompt in ((turns, False), (turns[:1], True)):
-            try:
-                written += self._render(messages, ["" for _ in messages], frozenset(), adds_prompt)
-            except ColllmError:  # a template with its own idea of a conversation is asked when there is one
-                continue
+        for before in ([], [system]):
+            for turns, adds_prompt in (([*before, user, assistant], False), ([*before, user], True)):
+                with suppress(ColllmError):  # a template with its own idea of a conversation
+                    written += self._render(turns, ["a" for _ in turns], frozenset(), adds_prompt)
         return written
 
     def _control(self, message: Message) -> re.Pattern[str]:
@@ -126,16 +121,18 @@ class ChatTemplate:
         in_parts: frozenset[str],
         add_generation_prompt: bool,
     ) -> str:
+        text, _ = self._computed(_turns(messages, contents, in_parts), add_generation_prompt=add_generation_prompt)
+        return text
+
+    def _computed(self, turns: list[dict[str, object]], **options: bool) -> tuple[str, list[tuple[int, int]]]:
+        """What the template makes of turns, and where in that the blocks lie that it marks as generated."""
         try:
-            (text,), _ = render_jinja_template(
-                conversations=[_turns(messages, contents, in_parts)],
-                chat_template=self._source,
-                add_generation_prompt=add_generation_prompt,
-                **self._names,
+            (text,), spans = render_jinja_template(
+                conversations=[turns], chat_template=self._source, **options, **self._names
             )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except Exception as error:  # a template is a program of somebody else's
             raise ColllmError(f"the base's chat template refuses the messages: {error}") from error
-        return str(text)
+        return str(text), spans[0] if spans else []
 
 
 _TEMPLATES: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, ChatTemplate]] = WeakKeyDictionary()
@@ -161,6 +158,12 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     template = chat_template(tokenizer)
     if template is not None:
         template.check_user()
+
+
+def special_names(text: str, tokenizer: PreTrainedTokenizerBase) -> Spans:
+    """Where names of the tokenizer's special tokens stand in a text."""
+    names = _any_of([token.content for token in tokenizer.added_tokens_decoder.values() if token.special])
+    return tuple(match.span() for match in names.finditer(text))
 
 
 def _any_of(names: Sequence[str]) -> re.Pattern[str]:

@@ -112,9 +112,10 @@ def _masked(text: AnsweredText, tokens: Tokens, ending: frozenset[int], end: int
         last = next((t for t in inside if ids[t] in ending and offsets[t][0] >= stop), None)
         if last is not None:
             targets = [t for t in inside if t <= last]
-        elif limit is None:  # nothing ends the text: its end does
-            ids, mask = [*ids, end], [*mask, True]
+        elif limit is None:
             targets = inside
+            if not inside or ids[inside[-1]] != end:  # nothing ends the text: its end does
+                ids, mask = [*ids, end], [*mask, True]
         else:
             targets = [t for t in inside if offsets[t][1] <= stop]
         for t in targets:

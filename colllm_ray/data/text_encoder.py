@@ -47,8 +47,8 @@ class TextEncoder:
         """Encode texts as the tokenizer does, without the end token that some write behind a text."""
         encoded = []
         for encoding in self._whole.encode_batch(list(texts), add_special_tokens=adds_special_tokens):
-            ids = encoding.ids
-            stop = len(ids) - (adds_special_tokens and bool(ids) and ids[-1] == self._end)
+            ids, is_added = encoding.ids, encoding.special_tokens_mask  # a token that was typed is none of these
+            stop = len(ids) - (bool(ids) and ids[-1] == self._end and is_added[-1] == 1)
             encoded.append(Tokens(ids[:stop], _gapless(encoding.offsets[:stop])))
         return encoded
 
