@@ -8,9 +8,10 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from colllm_ray.data.chat_template import ChatTemplate, chat_template, special_names
+from colllm_ray.data.chat_template import ChatTemplate, chat_template
 from colllm_ray.data.encoding import AnsweredText, encode, tokenize
 from colllm_ray.data.rows import Message
+from colllm_ray.data.text_encoder import text_encoder
 from colllm_ray.errors import ColllmError
 
 MARKERS = ("Qx1", "Zy2")  # two contents that have neither their first nor their last character in common
@@ -28,7 +29,8 @@ def encode_prompt(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBas
         if len(messages) != 1 or messages[0].role != "user":
             raise ColllmError("the base's tokenizer has no chat template: it takes one user message, nothing else")
         content = messages[0].content
-        text = AnsweredText(content, spelled=special_names(content, tokenizer), adds_special_tokens=True)
+        names = tuple(name.span() for name in text_encoder(tokenizer).special.finditer(content))
+        text = AnsweredText(content, spelled=names, adds_special_tokens=True)
     else:
         prompt = template.render(messages, add_generation_prompt=True)
         text = AnsweredText(prompt.text, spelled=prompt.spelled)

@@ -13,6 +13,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from colllm_ray.data.encoding import Spans
 from colllm_ray.data.rows import Message
+from colllm_ray.data.text_encoder import any_of
 from colllm_ray.errors import ColllmError
 
 GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -41,7 +42,7 @@ class ChatTemplate:
         marks = [name for name in plain if name in around_turns]
         others = [name for name in plain if name in source]
         # The assistant may write what stands around no turn, such as the marks of its thoughts.
-        self._controls = {"assistant": _any_of(special + marks), "user": _any_of(special + marks + others)}
+        self._controls = {"assistant": any_of(special + marks), "user": any_of(special + marks + others)}
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> Rendered:
         """The conversation as the template writes it, up to where the assistant goes on if a prompt is wanted.
@@ -76,12 +77,13 @@ class ChatTemplate:
 
     def _around_turns(self) -> str:
         """All that is written around what somebody says, in any of the conversations that the template takes."""
-        system, user, assistant = (Message(role=role, content="a") for role in ("system", "user", "assistant"))
+        words = NO_CHARACTERS[0]  # none of a template's own
+        system, user, assistant = (Message(role=role, content=words) for role in ("system", "user", "assistant"))
         written = ""
         for before in ([], [system]):
             for turns, adds_prompt in (([*before, user, assistant], False), ([*before, user], True)):
                 with suppress(ColllmError):  # a template with its own idea of a conversation
-                    written += self._render(turns, ["a" for _ in turns], frozenset(), adds_prompt)
+                    written += self._render(turns, [words for _ in turns], frozenset(), adds_prompt)
         return written
 
     def _control(self, message: Message) -> re.Pattern[str]:
@@ -158,17 +160,6 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     template = chat_template(tokenizer)
     if template is not None:
         template.check_user()
-
-
-def special_names(text: str, tokenizer: PreTrainedTokenizerBase) -> Spans:
-    """Where names of the tokenizer's special tokens stand in a text."""
-    names = _any_of([token.content for token in tokenizer.added_tokens_decoder.values() if token.special])
-    return tuple(match.span() for match in names.finditer(text))
-
-
-def _any_of(names: Sequence[str]) -> re.Pattern[str]:
-    """Longer names first, since they may begin with shorter ones."""
-    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
 
 
 def _unused(texts: Sequence[str]) -> tuple[str, str]:

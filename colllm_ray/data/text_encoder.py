@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ class TextEncoder:
         self._end = int(tokenizer.eos_token_id)
         added = tokenizer.added_tokens_decoder
         self.added = frozenset(added)  # tokens that are looked for before all others
+        self.special = any_of([name.content for name in added.values() if name.special])
         self.marks = frozenset(token for token, name in added.items() if not name.content.isspace())
 
     def begin(self, texts: Sequence[str], adds_special_tokens: bool) -> list[Tokens]:
@@ -84,6 +86,11 @@ def text_encoder(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
     if tokenizer not in _ENCODERS:
         _ENCODERS[tokenizer] = TextEncoder(tokenizer)
     return _ENCODERS[tokenizer]
+
+
+def any_of(names: Sequence[str]) -> re.Pattern[str]:
+    """Match any of the names; longer ones first, since they may begin with shorter ones."""
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
 
 
 def _gapless(offsets: Offsets) -> Offsets:
